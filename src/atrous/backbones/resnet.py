@@ -1,0 +1,167 @@
+"""ResNet-50 and -101 (He et al., arXiv 1512.03385) with atrous convolution, torchvision's parameter names.
+
+Where a block's stride sits differs between the codes that people use, and decides what rate a unit gets when
+the stride is taken out:
+  "last_3x3"   TensorFlow slim, the code of v3 and v3+: the 3×3 of a block's last unit, blocks 1 to 3; block 4 has none.
+  "first_3x3"  torchvision's ResNet "v1.5": the 3×3 of the first unit of blocks 2 to 4.
+  "first_1x1"  Caffe and He et al.: the first 1×1 of the first unit of blocks 2 to 4 (v2's models).
+With the first and the last, multi-grid (1, 2, 4) at output stride 16 gives block 4 the rates (2, 4, 8), as v3's
+section 3.2.1 says; with torchvision's the first unit's 3×3 stands before the stride and gives (1, 4, 8).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from atrous.backbones.stride import Features, Step, apply_output_stride
+from atrous.errors import AtrousError
+from atrous.layers import AtrousConv2d, BatchNorm2d
+
+StridePlacement = Literal["last_3x3", "first_3x3", "first_1x1"]
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3, 1×1 and a shortcut; `unit_rate` is this unit's part in the multi-grid."""
+
+    expansion = 4
+
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, unit_rate: int, placement: StridePlacement
+    ) -> None:
+        super().__init__()
+        out_channels = channels * self.expansion
+        self.nominal_stride = stride
+        self.unit_rate = unit_rate
+        self.conv1 = AtrousConv2d(in_channels, channels, 1)
+        self.bn1 = BatchNorm2d(channels)
+        self.conv2 = AtrousConv2d(channels, channels, 3)
+        self.bn2 = BatchNorm2d(channels)
+        self.conv3 = AtrousConv2d(channels, out_channels, 1)
+        self.bn3 = BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Sequential | None = None
+        if in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                AtrousConv2d(in_channels, out_channels, 1), BatchNorm2d(out_channels)
+            )
+        self._stride_first = placement == "first_1x1"
+        self._stride = stride
+        self.apply_step(Step(stride, 1, 1))
+
+    def apply_step(self, step: Step) -> None:
+        self._stride = step.stride
+        self.conv1.set_stride(step.stride if self._stride_first else 1)
+        self.conv2.set_stride(1 if self._stride_first else step.stride)
+        self.conv2.rate = self.unit_rate * (step.rate_after if self._stride_first else step.rate_before)
+        if self.downsample is not None:
+            self.downsample[0].set_stride(step.stride)  # type: ignore[operator]
+
+    def residual(self, x: Tensor) -> Tensor:
+        """The branch beside the shortcut, before the two are added."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        out: Tensor = self.bn3(self.conv3(x))
+        return out
+
+    def merge(self, x: Tensor, residual: Tensor) -> Tensor:
+        """The unit's output, from its input and its residual branch."""
+        if self.downsample is not None:
+            x = self.downsample(x)
+        elif self._stride > 1:
+            x = x[..., :: self._stride, :: self._stride]
+        out: Tensor = self.relu(residual + x)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.merge(x, self.residual(x))
+
+
+class ResNet(nn.Module):
+    """ResNet with bottleneck units, up to its last block.
+
+    Args:
+        depths: units in each of the four blocks.
+        multi_grid: unit rates of block 4's three units (v3, section 3.2.1).
+        stride_placement: see the module's text.
+    """
+
+    stem_stride = 4
+
+    def __init__(
+        self,
+        depths: Sequence[int],
+        *,
+        multi_grid: Sequence[int] = (1, 1, 1),
+        stride_placement: StridePlacement = "last_3x3",
+    ) -> None:
+        super().__init__()
+        if len(multi_grid) != depths[3]:
+            raise AtrousError(
+                f"multi_grid={tuple(multi_grid)} needs {depths[3]} numbers, one a unit of block 4"
+            )
+        if stride_placement not in ("last_3x3", "first_3x3", "first_1x1"):
+            raise AtrousError(
+                f"stride_placement={stride_placement!r} is not last_3x3, first_3x3 or first_1x1"
+            )
+        self.low_level_before_sum = stride_placement == "last_3x3"
+        self.conv1 = AtrousConv2d(3, 64, 7, stride=2)
+        self.bn1 = BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        in_channels = 64
+        for index, depth in enumerate(depths):
+            channels = 64 * 2**index
+            strides = [1] * depth
+            if stride_placement == "last_3x3":
+                strides[-1] = 2 if index < 3 else 1
+            else:
+                strides[0] = 2 if index > 0 else 1
+            rates = multi_grid if index == 3 else [1] * depth
+            units = []
+            for stride, rate in zip(strides, rates, strict=True):
+                units.append(Bottleneck(in_channels, channels, stride, rate, stride_placement))
+                in_channels = channels * Bottleneck.expansion
+            setattr(self, f"layer{index + 1}", nn.Sequential(*units))
+        self.out_channels = in_channels
+        self.low_level_channels = 64 * Bottleneck.expansion
+
+    def set_output_stride(self, output_stride: int) -> None:
+        units = [unit for layer in self._layers() for unit in layer]
+        apply_output_stride(units, output_stride, self.stem_stride)  # type: ignore[arg-type]
+
+    def _layers(self) -> list[nn.Sequential]:
+        return [getattr(self, f"layer{index}") for index in (1, 2, 3, 4)]
+
+    def forward(self, x: Tensor) -> Features:
+        """N×3×H×W to the low-level map (256 channels, stride 4) and the last (2048 channels).
+
+        v3+ takes "Conv2 before striding": with the stride in a block's last unit that is the residual branch
+        of block 1's second unit before the sum (the released code's `unit_2/bottleneck_v1/conv3`), otherwise
+        block 1's output.
+        """
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        first, *rest = self._layers()
+        low_level = x
+        for index, unit in enumerate(first):
+            residual = unit.residual(x)
+            x = unit.merge(x, residual)
+            if index == 1 and self.low_level_before_sum:
+                low_level = residual
+        if not self.low_level_before_sum:
+            low_level = x
+        for layer in rest:
+            x = layer(x)
+        return Features(low_level, x)
+
+
+def resnet50(
+    *, multi_grid: Sequence[int] = (1, 2, 4), stride_placement: StridePlacement = "last_3x3"
+) -> ResNet:
+    return ResNet((3, 4, 6, 3), multi_grid=multi_grid, stride_placement=stride_placement)
+
+
+def resnet101(
+    *, multi_grid: Sequence[int] = (1, 2, 4), stride_placement: StridePlacement = "last_3x3"
+) -> ResNet:
+    return ResNet((3, 4, 23, 3), multi_grid=multi_grid, stride_placement=stride_placement)

@@ -1,0 +1,17 @@
+"""Atrous (separable) convolution, ASPP, image pooling and the decoder."""
+
+from atrous.layers.aspp import ASPP, ImagePooling
+from atrous.layers.conv import AtrousConv2d, ConvNormAct, SeparableConv, activation
+from atrous.layers.decoder import Decoder
+from atrous.layers.norm import BatchNorm2d
+
+__all__ = [
+    "ASPP",
+    "AtrousConv2d",
+    "BatchNorm2d",
+    "ConvNormAct",
+    "Decoder",
+    "ImagePooling",
+    "SeparableConv",
+    "activation",
+]

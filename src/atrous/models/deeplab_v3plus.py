@@ -1,0 +1,54 @@
+"""DeepLab v3+ (arXiv 1802.02611): v3 as the encoder, and a decoder on low-level features (section 3.1)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from atrous.layers import ASPP, Decoder
+from atrous.models.deeplab_v3 import PAPER_RATES
+from atrous.models.registry import register
+from atrous.models.segmentation import SegmentationModel, initialise, logits_layer
+
+
+class DeepLabV3Plus(SegmentationModel):
+    """Logits at stride 4, from the decoder.
+
+    Args:
+        aspp_rates: None takes the paper's, which follow the output stride; rates that are given stay as they are.
+        separable: ASPP and decoder use atrous separable convolutions (section 3.1).
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        output_stride: int,
+        *,
+        aspp_rates: Sequence[int] | None = None,
+        image_pooling: bool = True,
+        separable: bool = False,
+    ) -> None:
+        rates = PAPER_RATES if aspp_rates is None else tuple(aspp_rates)
+        aspp = ASPP(backbone.out_channels, rates, separable=separable, image_pooling=image_pooling)  # type: ignore[arg-type]
+        super().__init__(backbone, aspp, num_classes)
+        self.decoder = Decoder(aspp.channels, backbone.low_level_channels, separable=separable)  # type: ignore[arg-type]
+        initialise(self)
+        self.logits = logits_layer(self.decoder.channels, num_classes)
+        self._configure(output_stride, PAPER_RATES if aspp_rates is None else None)
+
+    def coarse_logits(self, x: Tensor) -> Tensor:
+        features = self.backbone(x)
+        logits: Tensor = self.logits(self.decoder(self.aspp(features.output), features.low_level))
+        return logits
+
+
+for _backbone in ("resnet50", "resnet101"):
+    register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone)
+for _backbone in (
+    "mobilenet_v2",
+    "mobilenet_v2_050",
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+):
+    register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone, separable=True)

@@ -1,0 +1,75 @@
+"""Names for architectures: `create_model` and `list_models`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from inspect import Parameter, signature
+from typing import Any
+
+from atrous.backbones import BACKBONES
+from atrous.errors import AtrousError
+from atrous.models.segmentation import SegmentationModel, check_num_classes
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model class on a backbone, with options that differ from the class's own defaults."""
+
+    model: Callable[..., SegmentationModel]
+    backbone: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+_ARCHITECTURES: dict[str, Architecture] = {}
+
+
+def register(name: str, model: Callable[..., SegmentationModel], backbone: str, **defaults: Any) -> None:
+    """Gives an architecture its name.
+
+    `model` takes (backbone, num_classes, output_stride) and keyword options; what it does not take is handed
+    to the backbone.
+    """
+    _ARCHITECTURES[name] = Architecture(model, backbone, defaults)
+
+
+def list_models() -> list[str]:
+    """The architectures that `create_model` knows."""
+    return sorted(_ARCHITECTURES)
+
+
+def create_model(
+    name: str, num_classes: int = 21, output_stride: int = 16, **options: Any
+) -> SegmentationModel:
+    """Makes a model with random weights.
+
+    Args:
+        name: one of `list_models()`, e.g. "deeplabv3plus_resnet101".
+        num_classes: K, 1 to 256.
+        output_stride: 8, 16 or 32.
+        options: what the architecture takes besides, e.g. `aspp_rates=(6, 12, 18)`, `multi_grid=(1, 2, 4)`.
+
+    Raises:
+        AtrousError: an unknown name or option, or an impossible value.
+    """
+    if name not in _ARCHITECTURES:
+        raise AtrousError(f"no architecture is called {name!r}; there are {', '.join(list_models())}")
+    check_num_classes(num_classes)
+    architecture = _ARCHITECTURES[name]
+    make_backbone = BACKBONES[architecture.backbone]
+    head_options = _keywords(architecture.model)
+    backbone_options = _keywords(make_backbone)
+    known = [*head_options, *backbone_options]
+    for option in options:
+        if option not in known:
+            raise AtrousError(f"{name} has no option {option!r}; it takes {', '.join(known)}")
+    chosen = {**architecture.defaults, **options}
+    backbone = make_backbone(**{key: chosen[key] for key in backbone_options if key in chosen})
+    model = architecture.model(
+        backbone, num_classes, output_stride, **{key: chosen[key] for key in head_options if key in chosen}
+    )
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
+    model._config = {"name": name, "num_classes": num_classes, **plain}
+    return model
+
+
+def _keywords(function: Callable[..., Any]) -> list[str]:
+    return [p.name for p in signature(function).parameters.values() if p.kind is Parameter.KEYWORD_ONLY]

@@ -1,0 +1,95 @@
+"""What every model of the family is: an image in, coarse logits or full-size logits out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from atrous.errors import AtrousError
+from atrous.layers import ASPP
+
+
+class SegmentationModel(nn.Module):
+    """A backbone, ASPP, and what a subclass puts behind them.
+
+    Attributes:
+        num_classes: K.
+        align_corners: how logits are upsampled. With True (the papers' code) an input of k·output_stride + 1
+            pixels a side is sampled exactly at its corners.
+        config: the keyword arguments of `create_model` that make this model again.
+    """
+
+    def __init__(self, backbone: nn.Module, aspp: ASPP, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.aspp = aspp
+        self.num_classes = num_classes
+        self.align_corners = True
+        self._base_rates: tuple[int, ...] | None = None
+        self._output_stride = 0
+        self._config: dict[str, Any] = {}
+
+    def coarse_logits(self, x: Tensor) -> Tensor:
+        """N×3×H×W, normalised, to N×K×h×w at the decoder's or the output stride: h = ceil(H / stride)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×3×H×W, normalised, to N×K×H×W logits, for any H and W from 1 up."""
+        logits = self.coarse_logits(x)
+        return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=self.align_corners)
+
+    @property
+    def output_stride(self) -> int:
+        return self._output_stride
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {**self._config, "output_stride": self._output_stride}
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Changes strides and rates in place; the weights stay (v3, section 4: train at 16, evaluate at 8).
+
+        ASPP's rates follow, (6, 12, 18) at 16 and twice that at 8, unless they were given for this model.
+        """
+        self.backbone.set_output_stride(output_stride)  # type: ignore[operator]
+        if self._base_rates is not None:
+            self.aspp.set_rates(rates_at(self._base_rates, output_stride))
+        self._output_stride = output_stride
+
+    def _configure(self, output_stride: int, base_rates: tuple[int, ...] | None) -> None:
+        """Called once by a subclass: `base_rates` are the rates at output stride 16, None if they are fixed."""
+        self._base_rates = base_rates
+        self.set_output_stride(output_stride)
+
+
+def rates_at(base_rates: Sequence[int], output_stride: int) -> tuple[int, ...]:
+    """Rates given for output stride 16, at another: the same distance on the image (v3, section 4.2)."""
+    rates = [rate * 16 / output_stride for rate in base_rates]
+    if any(rate != int(rate) for rate in rates):
+        raise AtrousError(
+            f"ASPP rates {tuple(base_rates)} are not whole at output stride {output_stride}: give aspp_rates"
+        )
+    return tuple(int(rate) for rate in rates)
+
+
+def check_num_classes(num_classes: int) -> None:
+    if not 1 <= num_classes <= 256:
+        raise AtrousError(
+            f"num_classes={num_classes} is not between 1 and 256, the classes that a uint8 label map holds"
+        )
+
+
+def logits_layer(in_channels: int, num_classes: int) -> nn.Conv2d:
+    """The last 1×1 convolution: normal of deviation .01, as in the released code."""
+    layer = nn.Conv2d(in_channels, num_classes, 1)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def initialise(model: nn.Module) -> None:
+    """He initialisation by fan-out for convolutions without a bias; the rest as its layer made it."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.bias is None:
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

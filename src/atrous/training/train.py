@@ -1,0 +1,209 @@
+"""A training run: from a recipe and a data set to a saved model."""
+
+import os
+import shutil
+import subprocess
+import time
+import warnings
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks.progress import RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader
+
+import atrous
+from atrous.data import Augmentation, SegmentationFolder
+from atrous.errors import RecipeError
+from atrous.evaluation import Scores, evaluate
+from atrous.inference import Predictor
+from atrous.layers import BatchNorm2d
+from atrous.models import create_model
+from atrous.training.module import Trainee
+from atrous.training.recipe import Recipe
+from atrous.training.samples import EpochSampler, TrainingCrops
+from atrous.weights import IMAGENET, SYMMETRIC, ModelCard, load_imagenet, load_model, save_model
+
+CHECKPOINT = "last.ckpt"
+
+
+def train(
+    recipe: Recipe,
+    data: str | Path,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    recipe_name: str = "",
+    workers: int = 1,
+    device: str = "auto",
+) -> Scores:
+    """Trains a model and leaves it in `out`, with the best scores on the validation split.
+
+    `out` holds `last.ckpt` (to resume from), `metrics.csv`, and the saved model of the best epoch.
+
+    Args:
+        data: a folder laid out as `images/<split>/`, `masks/<split>/`, `classes.json`.
+        resume: go on from `out/last.ckpt` as if never stopped.
+        recipe_name: what the model's provenance calls the recipe.
+
+    Raises:
+        AtrousError: the recipe, the data or the place to resume from is not as it should be.
+    """
+    out = Path(out)
+    checkpoint = out / CHECKPOINT
+    if resume and not checkpoint.is_file():
+        raise RecipeError(f"{checkpoint}: nothing to resume from; train without --resume first")
+    if not resume and checkpoint.exists():
+        raise RecipeError(f"{out}: holds a run already; add --resume to go on with it, or give another --out")
+    train_folder = SegmentationFolder(data, recipe.train_split)
+    val_folder = SegmentationFolder(data, recipe.val_split)
+    card = _card(recipe, train_folder)
+    lightning.seed_everything(recipe.seed, verbose=False)
+    trainee = Trainee(_model(recipe, len(card.classes)), recipe, train_folder.classes.ignore_index)
+    samples = TrainingCrops(train_folder, Augmentation(**recipe.augment.model_dump()), card, recipe.seed)
+    loader = DataLoader(
+        samples,
+        batch_size=recipe.batch_size,
+        sampler=EpochSampler(len(samples), recipe.seed),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    keeper = _Keeper(out, val_folder, card, {"recipe": recipe_name, **_origin(recipe, data)})
+    trainer = lightning.Trainer(
+        accelerator="auto" if device == "auto" else device,
+        devices=1,
+        max_epochs=recipe.schedule.epochs,
+        precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
+        logger=CSVLogger(out, name="", version="", flush_logs_every_n_steps=1),
+        callbacks=[keeper, RichProgressBar()],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+    )
+    with warnings.catch_warnings():
+        # Lightning advises as many workers as there are cores; the cores are needed for training.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(
+            trainee, loader, ckpt_path=checkpoint if resume else None, weights_only=True if resume else None
+        )
+    return _settle(out, val_folder)
+
+
+def _settle(out: Path, folder: SegmentationFolder) -> Scores:
+    """Judges the kept model once more as it was stored, in half precision, so that its card says what it does."""
+    model, card = load_model(out)
+    scores = evaluate(Predictor(model, card), folder)
+    provenance = {**card.provenance, "scores": {"split": folder.split, **scores.to_dict()}}
+    save_model(model, replace(card, provenance=provenance), out, dtype=torch.float16)
+    return scores
+
+
+class _Keeper(Callback):  # type: ignore[misc]
+    """Judges the model every few epochs, keeps the best one, and leaves a checkpoint to resume from."""
+
+    def __init__(
+        self, out: Path, folder: SegmentationFolder, card: ModelCard, provenance: dict[str, Any]
+    ) -> None:
+        self.out, self.folder, self.card, self.provenance = out, folder, card, provenance
+        self.best = Scores(0.0, 0.0, {})
+        self.seconds = 0.0
+        self._clock = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, trainee: Trainee) -> None:  # type: ignore[override]
+        epoch = trainer.current_epoch + 1
+        last = epoch == trainer.max_epochs
+        if last or epoch % trainee.recipe.validate_every == 0:
+            model = trainee.best_guess
+            was_training = model.training
+            predictor = Predictor(model, self.card, device=str(trainee.device))  # type: ignore[arg-type]
+            scores = evaluate(predictor, self.folder)
+            model.train(was_training)
+            trainee.log("miou", scores.miou, prog_bar=True)
+            trainee.log("pixel_accuracy", scores.pixel_accuracy)
+            if scores.miou > self.best.miou:
+                self.best = scores
+                self._save(model, scores, epoch)
+        self._checkpoint(trainer)
+
+    def _save(self, model: Any, scores: Scores, epoch: int) -> None:
+        provenance = {
+            **self.provenance,
+            "epoch": epoch,
+            "training_seconds": round(self._elapsed()),
+            "scores": {"split": self.folder.split, **scores.to_dict()},
+        }
+        save_model(model, replace(self.card, provenance=provenance), self.out, dtype=torch.float16)
+
+    def _checkpoint(self, trainer: lightning.Trainer) -> None:
+        temporary = self.out / f".{CHECKPOINT}.{os.getpid()}"
+        try:
+            trainer.save_checkpoint(temporary)
+            temporary.replace(self.out / CHECKPOINT)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _elapsed(self) -> float:
+        now = time.monotonic()
+        self.seconds += now - self._clock
+        self._clock = now
+        return self.seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        best = self.best
+        return {"best": [best.miou, best.pixel_accuracy, best.iou], "seconds": self._elapsed()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best = Scores(*state["best"])
+        self.seconds = state["seconds"]
+
+
+def _model(recipe: Recipe, num_classes: int) -> Any:
+    settings = recipe.model
+    model = create_model(settings.name, num_classes, settings.output_stride, **settings.options)
+    if settings.pretrained_backbone:
+        load_imagenet(model.backbone, settings.name.split("_", 1)[1])
+    for module in model.modules():
+        if isinstance(module, BatchNorm2d):
+            module.momentum = settings.batch_norm_momentum
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _card(recipe: Recipe, folder: SegmentationFolder) -> ModelCard:
+    mean, std = IMAGENET if "resnet" in recipe.model.name else SYMMETRIC
+    return ModelCard(
+        classes=folder.classes.names,
+        palette=folder.classes.palette,
+        mean=mean,
+        std=std,
+        licence=recipe.licence,
+        description=recipe.description,
+    )
+
+
+def _origin(recipe: Recipe, data: str | Path) -> dict[str, Any]:
+    """What a reader needs to train the model again."""
+    return {
+        "settings": recipe.model_dump(),
+        "data": Path(data).name,
+        "train_split": recipe.train_split,
+        "seed": recipe.seed,
+        "commit": _commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": {"atrous": atrous.__version__, "torch": torch.__version__},
+    }
+
+
+def _commit() -> str | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    here = Path(__file__).parent
+    done = subprocess.run([git, "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
