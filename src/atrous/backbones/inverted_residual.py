@@ -27,9 +27,7 @@ class InvertedResidual(nn.Module):
     Padding stands at the depthwise convolution, behind the expansion, and follows TensorFlow's "same".
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int, expansion: int
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = in_channels * expansion
         self.nominal_stride = stride
@@ -70,9 +68,7 @@ class MobileBackbone(nn.Module):
             for index in range(stage.repeats):
                 block_stride = stage.stride if index == 0 else 1
                 blocks.append(
-                    InvertedResidual(
-                        channels, stage.channels, stage.kernel_size, block_stride, stage.expansion
-                    )
+                    InvertedResidual(channels, stage.channels, stage.kernel_size, block_stride, stage.expansion)
                 )
                 channels, stride = stage.channels, stride * block_stride
                 if stride == 4:

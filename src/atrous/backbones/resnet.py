@@ -42,9 +42,7 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Sequential | None = None
         if in_channels != out_channels:
-            self.downsample = nn.Sequential(
-                AtrousConv2d(in_channels, out_channels, 1), BatchNorm2d(out_channels)
-            )
+            self.downsample = nn.Sequential(AtrousConv2d(in_channels, out_channels, 1), BatchNorm2d(out_channels))
         self._stride_first = placement == "first_1x1"
         self._stride = stride
         self.apply_step(Step(stride, 1, 1))
@@ -97,13 +95,9 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if len(multi_grid) != depths[3]:
-            raise AtrousError(
-                f"multi_grid={tuple(multi_grid)} needs {depths[3]} numbers, one a unit of block 4"
-            )
+            raise AtrousError(f"multi_grid={tuple(multi_grid)} needs {depths[3]} numbers, one a unit of block 4")
         if stride_placement not in ("last_3x3", "first_3x3", "first_1x1"):
-            raise AtrousError(
-                f"stride_placement={stride_placement!r} is not last_3x3, first_3x3 or first_1x1"
-            )
+            raise AtrousError(f"stride_placement={stride_placement!r} is not last_3x3, first_3x3 or first_1x1")
         self.low_level_before_sum = stride_placement == "last_3x3"
         self.conv1 = AtrousConv2d(3, 64, 7, stride=2)
         self.bn1 = BatchNorm2d(64)
@@ -144,6 +138,7 @@ class ResNet(nn.Module):
         first, *rest = self._layers()
         low_level = x
         for index, unit in enumerate(first):
+            assert isinstance(unit, Bottleneck)
             residual = unit.residual(x)
             x = unit.merge(x, residual)
             if index == 1 and self.low_level_before_sum:
@@ -155,13 +150,9 @@ class ResNet(nn.Module):
         return Features(low_level, x)
 
 
-def resnet50(
-    *, multi_grid: Sequence[int] = (1, 2, 4), stride_placement: StridePlacement = "last_3x3"
-) -> ResNet:
+def resnet50(*, multi_grid: Sequence[int] = (1, 2, 4), stride_placement: StridePlacement = "last_3x3") -> ResNet:
     return ResNet((3, 4, 6, 3), multi_grid=multi_grid, stride_placement=stride_placement)
 
 
-def resnet101(
-    *, multi_grid: Sequence[int] = (1, 2, 4), stride_placement: StridePlacement = "last_3x3"
-) -> ResNet:
+def resnet101(*, multi_grid: Sequence[int] = (1, 2, 4), stride_placement: StridePlacement = "last_3x3") -> ResNet:
     return ResNet((3, 4, 23, 3), multi_grid=multi_grid, stride_placement=stride_placement)

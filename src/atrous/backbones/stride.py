@@ -61,9 +61,7 @@ def plan_strides(strides: Sequence[int], output_stride: int, stem_stride: int) -
 def apply_output_stride(units: Iterable[Unit], output_stride: int, stem_stride: int) -> None:
     """Rewrites strides and rates of `units` in place; the weights stay."""
     if output_stride not in OUTPUT_STRIDES:
-        raise AtrousError(
-            f"output_stride={output_stride} is not one of {', '.join(map(str, OUTPUT_STRIDES))}"
-        )
+        raise AtrousError(f"output_stride={output_stride} is not one of {', '.join(map(str, OUTPUT_STRIDES))}")
     units = list(units)
     steps = plan_strides([unit.nominal_stride for unit in units], output_stride, stem_stride)
     for unit, step in zip(units, steps, strict=True):

@@ -75,9 +75,7 @@ def _read_mask(path: Path) -> Array:
     try:
         with Image.open(path) as image:
             if image.mode not in ("P", "L", "1"):
-                raise DataError(
-                    f"{path}: a {image.mode} picture; a mask is a PNG of class indices (palette or grey)"
-                )
+                raise DataError(f"{path}: a {image.mode} picture; a mask is a PNG of class indices (palette or grey)")
             return np.array(image).astype(np.uint8)
     except (UnidentifiedImageError, OSError) as error:
         raise DataError(f"{path}: cannot be read as a mask ({error})") from error
@@ -100,11 +98,7 @@ def read_classes(root: Path) -> Classes:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a list of classes ({error!r})") from error
     if not names or len(names) != len(palette):
-        raise DataError(
-            f"{path}: {len(names)} classes and {len(palette)} palette colours; they must be as many"
-        )
+        raise DataError(f"{path}: {len(names)} classes and {len(palette)} palette colours; they must be as many")
     if not len(names) <= ignore <= 255:
-        raise DataError(
-            f"{path}: ignore_index {ignore} must lie behind the {len(names)} classes, at most 255"
-        )
+        raise DataError(f"{path}: ignore_index {ignore} must lie behind the {len(names)} classes, at most 255")
     return Classes(names, palette, ignore)

@@ -44,11 +44,10 @@ def rgb_from_samples(samples: NDArray[Any]) -> Rgb:
     if samples.ndim == 2 or samples.shape[2] == 1:
         grey = np.ascontiguousarray(to_eight_bits(samples.reshape(samples.shape[:2])))
         return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB))
-    rgb = to_eight_bits(samples[..., :3])
     if samples.shape[2] == 3:
-        return np.require(rgb, requirements=["C", "W"])
+        return np.require(to_eight_bits(samples), requirements=["C", "W"])
     # Alpha has a depth of its own: 12-bit colours may come with 16-bit alpha.
-    alpha = to_eight_bits(samples[..., 3])
+    rgb, alpha = to_eight_bits(samples[..., :3]), to_eight_bits(samples[..., 3])
     if alpha.min() == 255:
         return np.array(rgb, order="C")
     composite = np.empty(rgb.shape, dtype=np.uint8)
@@ -74,9 +73,9 @@ def to_eight_bits(samples: NDArray[Any]) -> NDArray[np.uint8]:
     if samples.dtype == np.bool_:
         return samples.astype(np.uint8) * np.uint8(_WHITE)
     low, high = _range(samples)
-    if samples.dtype.kind == "f" and 0 <= low and high <= 1:
+    if samples.dtype.kind == "f" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    elif 0 <= low and high <= 65535 and _whole(samples):
+    elif low >= 0 and high <= 65535 and _whole(samples):
         depth = next(depth for depth in (8, 10, 12, 14, 16) if high < 1 << depth)
         low, high = 0.0, float((1 << depth) - 1)
         if samples.dtype.kind == "u":
@@ -124,9 +123,7 @@ def _whole(samples: NDArray[Any]) -> bool:
     return all(bool((strip == np.rint(strip)).all()) for strip in finite)
 
 
-def _by_strips(
-    samples: NDArray[Any], convert: Callable[[NDArray[Any]], NDArray[np.uint8]]
-) -> NDArray[np.uint8]:
+def _by_strips(samples: NDArray[Any], convert: Callable[[NDArray[Any]], NDArray[np.uint8]]) -> NDArray[np.uint8]:
     converted = np.empty(samples.shape, dtype=np.uint8)
     for rows in _strips(samples):
         converted[rows] = convert(samples[rows])

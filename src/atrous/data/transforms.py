@@ -61,8 +61,7 @@ class Augmentation:
                 centre = divmod(int(rng.choice(places)), mask.shape[1])
                 offset = [int(rng.integers(crop)) for crop in self.crop]
                 return tuple(  # type: ignore[return-value]
-                    int(np.clip(c - o, min(s, 0), max(s, 0)))
-                    for c, o, s in zip(centre, offset, spare, strict=True)
+                    int(np.clip(c - o, min(s, 0), max(s, 0))) for c, o, s in zip(centre, offset, spare, strict=True)
                 )
         return tuple(int(rng.integers(min(s, 0), max(s, 0) + 1)) for s in spare)  # type: ignore[return-value]
 

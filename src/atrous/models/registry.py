@@ -36,9 +36,7 @@ def list_models() -> list[str]:
     return sorted(_ARCHITECTURES)
 
 
-def create_model(
-    name: str, num_classes: int = 21, output_stride: int = 16, **options: Any
-) -> SegmentationModel:
+def create_model(name: str, num_classes: int = 21, output_stride: int = 16, **options: Any) -> SegmentationModel:
     """Makes a model with random weights.
 
     Args:

@@ -49,19 +49,15 @@ class _DepthwiseConv2d(torch.autograd.Function):
         return F.conv2d(x, weight, None, stride, padding, rate, groups=weight.shape[0])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_x = (
-            _input_gradient(grad, weight, x, ctx.stride, ctx.padding, ctx.rate)
-            if ctx.needs_input_grad[0]
-            else None
+            _input_gradient(grad, weight, x, ctx.stride, ctx.padding, ctx.rate) if ctx.needs_input_grad[0] else None
         )
         grad_w = (
-            _weight_gradient(grad, x, weight, ctx.stride, ctx.padding, ctx.rate)
-            if ctx.needs_input_grad[1]
-            else None
+            _weight_gradient(grad, x, weight, ctx.stride, ctx.padding, ctx.rate) if ctx.needs_input_grad[1] else None
         )
         return grad_x, grad_w, None, None, None
 
@@ -95,7 +91,7 @@ def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int, paddi
     return torch.stack(parts).sum(0).permute(2, 0, 1)[:, None].to(weight.dtype)
 
 
-@njit(nogil=True, fastmath=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
 def _correlate_rows(x, grad, total, stride, padding, rate, start, stop):  # type: ignore[no-untyped-def]
     """Adds to total[ky, kx, c] what the output rows start..stop (counted through the batch) give."""
     _, height, width, channels = x.shape
@@ -131,7 +127,7 @@ def _correlate_rows(x, grad, total, stride, padding, rate, start, stop):  # type
                     column += 1
 
 
-@njit(nogil=True, fastmath=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
 def _gather_rows(grad, kernel, out, stride, padding, rate, start, stop):  # type: ignore[no-untyped-def]
     """Writes the input gradient's rows start..stop (counted through the batch)."""
     _, height, width, channels = out.shape

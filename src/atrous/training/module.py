@@ -29,11 +29,9 @@ class Trainee(lightning.LightningModule):  # type: ignore[misc]
         """The network to judge and to keep: the moving average where there is one."""
         return self.model if self.average is None else self.average.module
 
-    def on_train_epoch_start(self) -> None:
-        # Dropout depends on the epoch alone, so that a resumed run equals one that was never stopped.
-        torch.manual_seed(self.recipe.seed * 100_003 + self.current_epoch)
-
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+        # Dropout depends on the step alone, so that a resumed run equals one that was never stopped.
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
         images, labels = batch
         logits = self.model.coarse_logits(images.contiguous(memory_format=torch.channels_last))
         with torch.autocast(images.device.type, enabled=False):
@@ -45,7 +43,7 @@ class Trainee(lightning.LightningModule):  # type: ignore[misc]
         if self.average is not None:
             self.average.update_parameters(self.model)
 
-    def _average(self, averaged: Any, current: Any, count: Tensor) -> None:
+    def _average(self, averaged: Any, current: Any, count: Any) -> None:
         # Early on the average follows quickly, so that the random start does not linger in it.
         seen = float(count)
         decay = min(self.recipe.ema_decay, (1 + seen) / (10 + seen))

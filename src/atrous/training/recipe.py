@@ -29,9 +29,7 @@ class ModelRecipe(_Section):
     @model_validator(mode="after")
     def _known(self) -> "ModelRecipe":
         if self.name not in list_models():
-            raise ValueError(
-                f"name: no architecture is called {self.name!r}; see `atrous models --architectures`"
-            )
+            raise ValueError(f"name: no architecture is called {self.name!r}; see `atrous models --architectures`")
         return self
 
 
@@ -115,14 +113,8 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        message = (
-            "unknown key"
-            if first["type"] == "extra_forbidden"
-            else first["msg"].removeprefix("Value error, ")
-        )
-        raise RecipeError(
-            f"{path}: {where}: {message}" + (f" (got {first['input']!r})" if where else "")
-        ) from error
+        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        raise RecipeError(f"{path}: {where}: {message}" + (f" (got {first['input']!r})" if where else "")) from error
 
 
 def _override(values: dict[str, Any], text: str) -> None:

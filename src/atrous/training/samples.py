@@ -39,12 +39,8 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
     Photos and masks are kept decoded in memory: CamVid's 367 take 250 MB.
     """
 
-    def __init__(
-        self, folder: SegmentationFolder, augmentation: Augmentation, card: ModelCard, seed: int
-    ) -> None:
-        self.pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = [
-            folder[i] for i in range(len(folder))
-        ]
+    def __init__(self, folder: SegmentationFolder, augmentation: Augmentation, card: ModelCard, seed: int) -> None:
+        self.pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = [folder[i] for i in range(len(folder))]
         self.augmentation, self.seed, self.ignore_index = augmentation, seed, folder.classes.ignore_index
         self.mean, self.std = (np.array(v, np.float32) * 255 for v in (card.mean, card.std))
         self.pad_colour = self.mean.round().astype(np.uint8)

@@ -1,5 +1,8 @@
 """A training run: from a recipe and a data set to a saved model."""
 
+import csv
+import io
+import logging
 import os
 import shutil
 import subprocess
@@ -14,7 +17,6 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.callbacks.progress import RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
 import atrous
@@ -22,6 +24,7 @@ from atrous.data import Augmentation, SegmentationFolder
 from atrous.errors import RecipeError
 from atrous.evaluation import Scores, evaluate
 from atrous.inference import Predictor
+from atrous.inference.devices import choose_device
 from atrous.layers import BatchNorm2d
 from atrous.models import create_model
 from atrous.training.module import Trainee
@@ -50,10 +53,13 @@ def train(
         data: a folder laid out as `images/<split>/`, `masks/<split>/`, `classes.json`.
         resume: go on from `out/last.ckpt` as if never stopped.
         recipe_name: what the model's provenance calls the recipe.
+        workers: processes that prepare samples; 0 prepares them in this one.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
         AtrousError: the recipe, the data or the place to resume from is not as it should be.
     """
+    place = choose_device(device)
     out = Path(out)
     checkpoint = out / CHECKPOINT
     if resume and not checkpoint.is_file():
@@ -63,6 +69,7 @@ def train(
     train_folder = SegmentationFolder(data, recipe.train_split)
     val_folder = SegmentationFolder(data, recipe.val_split)
     card = _card(recipe, train_folder)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     lightning.seed_everything(recipe.seed, verbose=False)
     trainee = Trainee(_model(recipe, len(card.classes)), recipe, train_folder.classes.ignore_index)
     samples = TrainingCrops(train_folder, Augmentation(**recipe.augment.model_dump()), card, recipe.seed)
@@ -74,25 +81,22 @@ def train(
         persistent_workers=workers > 0,
     )
     out.mkdir(parents=True, exist_ok=True)
-    keeper = _Keeper(out, val_folder, card, {"recipe": recipe_name, **_origin(recipe, data)})
+    keeper = _Keeper(out, val_folder, card, {"recipe": recipe_name, **_origin(recipe, data, len(samples))})
     trainer = lightning.Trainer(
-        accelerator="auto" if device == "auto" else device,
-        devices=1,
+        accelerator=place.type,
+        devices=1 if place.index is None else [place.index],
         max_epochs=recipe.schedule.epochs,
         precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
-        logger=CSVLogger(out, name="", version="", flush_logs_every_n_steps=1),
+        logger=False,
         callbacks=[keeper, RichProgressBar()],
         enable_checkpointing=False,
         enable_model_summary=False,
-        log_every_n_steps=1,
         num_sanity_val_steps=0,
     )
     with warnings.catch_warnings():
-        # Lightning advises as many workers as there are cores; the cores are needed for training.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        trainer.fit(
-            trainee, loader, ckpt_path=checkpoint if resume else None, weights_only=True if resume else None
-        )
+        # Lightning's advice, and what it says of its own use of torch, is not for whoever trains here.
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        trainer.fit(trainee, loader, ckpt_path=checkpoint if resume else None, weights_only=True if resume else None)
     return _settle(out, val_folder)
 
 
@@ -108,16 +112,16 @@ def _settle(out: Path, folder: SegmentationFolder) -> Scores:
 class _Keeper(Callback):  # type: ignore[misc]
     """Judges the model every few epochs, keeps the best one, and leaves a checkpoint to resume from."""
 
-    def __init__(
-        self, out: Path, folder: SegmentationFolder, card: ModelCard, provenance: dict[str, Any]
-    ) -> None:
+    def __init__(self, out: Path, folder: SegmentationFolder, card: ModelCard, provenance: dict[str, Any]) -> None:
         self.out, self.folder, self.card, self.provenance = out, folder, card, provenance
         self.best = Scores(0.0, 0.0, {})
+        self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self._clock = time.monotonic()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, trainee: Trainee) -> None:  # type: ignore[override]
         epoch = trainer.current_epoch + 1
+        row = {"epoch": epoch, "loss": float(trainer.callback_metrics["loss"])}
         last = epoch == trainer.max_epochs
         if last or epoch % trainee.recipe.validate_every == 0:
             model = trainee.best_guess
@@ -126,10 +130,12 @@ class _Keeper(Callback):  # type: ignore[misc]
             scores = evaluate(predictor, self.folder)
             model.train(was_training)
             trainee.log("miou", scores.miou, prog_bar=True)
-            trainee.log("pixel_accuracy", scores.pixel_accuracy)
+            row |= {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy}
             if scores.miou > self.best.miou:
                 self.best = scores
                 self._save(model, scores, epoch)
+        self.history.append({**row, "seconds": round(self._elapsed(), 1)})
+        self._write_history()
         self._checkpoint(trainer)
 
     def _save(self, model: Any, scores: Scores, epoch: int) -> None:
@@ -140,6 +146,15 @@ class _Keeper(Callback):  # type: ignore[misc]
             "scores": {"split": self.folder.split, **scores.to_dict()},
         }
         save_model(model, replace(self.card, provenance=provenance), self.out, dtype=torch.float16)
+
+    def _write_history(self) -> None:
+        text = io.StringIO()
+        table = csv.DictWriter(text, ["epoch", "loss", "miou", "pixel_accuracy", "seconds"], lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.history)
+        temporary = self.out / f".metrics.{os.getpid()}"
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+        temporary.replace(self.out / "metrics.csv")
 
     def _checkpoint(self, trainer: lightning.Trainer) -> None:
         temporary = self.out / f".{CHECKPOINT}.{os.getpid()}"
@@ -157,10 +172,12 @@ class _Keeper(Callback):  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         best = self.best
-        return {"best": [best.miou, best.pixel_accuracy, best.iou], "seconds": self._elapsed()}
+        scores = [best.miou, best.pixel_accuracy, best.iou]
+        return {"best": scores, "history": self.history, "seconds": self._elapsed()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = Scores(*state["best"])
+        self.history = state["history"]
         self.seconds = state["seconds"]
 
 
@@ -172,7 +189,7 @@ def _model(recipe: Recipe, num_classes: int) -> Any:
     for module in model.modules():
         if isinstance(module, BatchNorm2d):
             module.momentum = settings.batch_norm_momentum
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(memory_format=torch.channels_last)
 
 
 def _card(recipe: Recipe, folder: SegmentationFolder) -> ModelCard:
@@ -187,12 +204,11 @@ def _card(recipe: Recipe, folder: SegmentationFolder) -> ModelCard:
     )
 
 
-def _origin(recipe: Recipe, data: str | Path) -> dict[str, Any]:
+def _origin(recipe: Recipe, data: str | Path, photos: int) -> dict[str, Any]:
     """What a reader needs to train the model again."""
     return {
         "settings": recipe.model_dump(),
-        "data": Path(data).name,
-        "train_split": recipe.train_split,
+        "trained_on": f"{Path(data).name} {recipe.train_split} ({photos} photos)",
         "seed": recipe.seed,
         "commit": _commit(),
         "date": datetime.now(UTC).date().isoformat(),

@@ -34,9 +34,7 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.palette):
-            raise WeightsError(
-                f"a model card with {len(self.classes)} classes has {len(self.palette)} palette colours"
-            )
+            raise WeightsError(f"a model card with {len(self.classes)} classes has {len(self.palette)} palette colours")
         if len(set(self.classes)) != len(self.classes):
             raise WeightsError("a model card names a class twice: give each of its classes its own name")
 

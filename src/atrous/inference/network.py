@@ -1,0 +1,81 @@
+"""A model as the rest of the room uses it: uint8 photos in, coarse logits out."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from atrous.models import SegmentationModel
+
+Image = NDArray[np.uint8]
+
+
+class Network:
+    """A model on a device, with the normalisation that it was trained with.
+
+    Args:
+        model: moved to the device and put in evaluation mode, in place.
+        mean, std: of RGB values in 0..1.
+    """
+
+    def __init__(
+        self, model: SegmentationModel, mean: Sequence[float], std: Sequence[float], device: torch.device
+    ) -> None:
+        self.device = device
+        # oneDNN's convolutions are fastest when channels come last.
+        self._layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+        model.to(device=device, memory_format=self._layout)  # type: ignore[call-overload]
+        self.model = model.eval()
+        values = np.arange(256)[:, None] / 255
+        table = (values - np.asarray(mean, dtype=np.float64)) / np.asarray(std, dtype=np.float64)
+        self._table = table.astype(np.float32)[None]
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether photos of a batch go through the model one at a time.
+
+        On the CPU they do: oneDNN picks its kernels by the batch's size, and they differ in the last bits. So
+        a photo's labels are the same whatever lies beside it, and it costs no time.
+        """
+        return self.device.type == "cpu"
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """The size to pad a photo to: k·output_stride + 1 where the model aligns corners, else without the 1.
+
+        The coarse logits then lie at the same places of a photo whatever its size.
+        """
+        return self._padded_side(height), self._padded_side(width)
+
+    def _padded_side(self, side: int) -> int:
+        stride, extra = self.model.output_stride, int(self.model.align_corners)
+        return -(-(side - extra) // stride) * stride + extra
+
+    def normalise(self, photos: Sequence[Image], size: tuple[int, int]) -> Tensor:
+        """uint8 H×W×3 photos to float32 N×3×`size`, on the network's device.
+
+        Photos lie in the top left corner; the rest is zero, which is the mean colour.
+        """
+        batch = np.zeros((len(photos), *size, 3), dtype=np.float32)
+        for slot, photo in zip(batch, photos, strict=True):
+            height, width, _ = photo.shape
+            slot[:height, :width] = cv2.LUT(np.ascontiguousarray(photo), self._table)
+        return torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).contiguous(memory_format=self._layout)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Zeros on the right and at the bottom, up to `padded`."""
+        height, width = x.shape[-2:]
+        to_height, to_width = self.padded(height, width)
+        return F.pad(x, (0, to_width - width, 0, to_height - height))
+
+    def coarse_logits(self, x: Tensor) -> Tensor:
+        """float32 N×K×h×w on the device, of normalised and padded N×3×H×W."""
+        if self.model.training:
+            self.model.eval()  # the caller may have trained `predictor.model` meanwhile
+        dtype = next((p.dtype for p in self.model.parameters()), torch.float32)
+        if self.one_by_one:
+            return torch.cat([self.model.coarse_logits(one[None].to(dtype)).float() for one in x])
+        return self.model.coarse_logits(x.to(dtype)).float()

@@ -1,0 +1,230 @@
+"""The way from a photo to its labels."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias, Unpack, overload
+
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+
+from atrous.data import ImageSource, describe_source, find_images, read_image
+from atrous.errors import AtrousError
+from atrous.inference.devices import choose_device
+from atrous.inference.labelling import Keywords, Labelled, Labelling, Options, Progress
+from atrous.inference.lookahead import read_ahead
+from atrous.inference.network import Image, Network
+from atrous.inference.segmentation import Failure, Segmentation
+from atrous.models import SegmentationModel
+from atrous.weights import ModelCard, load_model
+
+Result: TypeAlias = Segmentation | Failure
+
+_Read: TypeAlias = tuple[ImageSource, Image | AtrousError]
+_Outcome: TypeAlias = tuple[ImageSource, Segmentation | AtrousError, float]
+
+
+class Predictor:
+    """A model, ready to label photos.
+
+    Args:
+        model: moved to the device and put in evaluation mode, in place.
+        card: its classes, colours and normalisation.
+        device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps" or a `torch.device`.
+
+    Attributes:
+        model: the network: normalised N×3×H×W in, N×K×H×W logits out.
+        card: what goes with it.
+        classes: K names, in index order.
+        device: where it runs.
+
+    Raises:
+        AtrousError: a device that is not there, or a card that does not fit the model.
+    """
+
+    def __init__(self, model: SegmentationModel, card: ModelCard, device: str | torch.device = "auto") -> None:
+        if len(card.classes) != model.num_classes:
+            raise AtrousError(f"the model has {model.num_classes} classes, its card names {len(card.classes)}")
+        self.card = card
+        self._network = Network(model, card.mean, card.std, choose_device(device))
+
+    @property
+    def model(self) -> SegmentationModel:
+        return self._network.model
+
+    @property
+    def device(self) -> torch.device:
+        return self._network.device
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.card.classes
+
+    @overload
+    def __call__(self, source: list[Any] | tuple[Any, ...], **options: Unpack[Keywords]) -> list[Result]: ...
+    @overload
+    def __call__(
+        self, source: bytes | BinaryIO | PILImage.Image | NDArray[Any], **options: Unpack[Keywords]
+    ) -> Segmentation: ...
+    @overload  # a folder gives a list, which the type of its name cannot say
+    def __call__(self, source: str | Path, **options: Unpack[Keywords]) -> Any: ...
+    def __call__(
+        self,
+        source: ImageSource | list[Any] | tuple[Any, ...],
+        *,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        tile: int | None = None,
+        scores: bool = False,
+        batch_size: int = 8,
+    ) -> Segmentation | list[Result]:
+        """Labels one photo, or many.
+
+        Args:
+            source: a path, the bytes of an image file, a binary file object, a PIL image or an array (H×W or
+                H×W×3 or ×4); or a list or tuple of these; or a directory, which stands for the images in it.
+            scales: the photo is seen at each of these, and the probabilities are averaged.
+            flip: it is seen mirrored as well.
+            tile: photos with a side of more pixels than this are predicted in overlapping tiles; None does so
+                for photos of more than 2048 × 2048 pixels, with tiles of 1025; 0 never does.
+            scores: keep the probabilities, K×H×W float32, for `Segmentation.scores()`.
+            batch_size: so many photos of one size go through an accelerator together. On the CPU each goes by
+                itself, which is as fast and makes its labels independent of its neighbours.
+
+        Returns:
+            A `Segmentation` for one photo. For a list or directory a list in the same order, in which a
+            `Failure` (false in a condition) stands for each source that could not be predicted.
+
+        Raises:
+            ImageError: the one photo cannot be read.
+            AtrousError: an impossible option, a directory without images, or too little memory.
+        """
+        options = Options(scales, flip, tile, scores, batch_size)
+        if isinstance(source, (str, Path)) and os.path.isdir(source):
+            source = list(find_images([source]))
+        if isinstance(source, (list, tuple)):
+            return [_result(outcome) for outcome in self._run(source, options, _ignore)]
+        [(_, outcome, _)] = self._run([source], options, _ignore)
+        if isinstance(outcome, AtrousError):
+            raise outcome
+        return outcome
+
+    def stream(
+        self,
+        sources: Iterable[ImageSource],
+        *,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        tile: int | None = None,
+        scores: bool = False,
+        batch_size: int = 8,
+    ) -> Iterator[Result]:
+        """Labels photos one after another, in order, reading ahead of the network in threads.
+
+        `sources` may be endless: only two batches' worth is read ahead, and less if the photos are large. A
+        source that cannot be predicted gives a `Failure` in its place. The options are those of a call.
+
+        Raises:
+            AtrousError: an impossible option.
+        """
+        options = Options(scales, flip, tile, scores, batch_size)
+        # Not a generator itself, so that an impossible option is told by the call, not by the first result.
+        return map(_result, self._run(sources, options, _ignore))
+
+    def timed_stream(
+        self, sources: Iterable[ImageSource], progress: Progress, **options: Unpack[Keywords]
+    ) -> Iterator[tuple[Result, float]]:
+        """As `stream`, each result with the seconds that the photo's prediction took, without its reading.
+
+        Args:
+            progress: called with the share of a photo that has been dealt with since the last call: 1.0 for
+                a whole one, less for a tile of a large one; a source that cannot be read counts as one too.
+            options: those of `stream`.
+        """
+        return map(_timed, self._run(sources, Options(**options), progress))
+
+    def _run(self, sources: Iterable[ImageSource], options: Options, progress: Progress) -> Iterator[_Outcome]:
+        labelling = Labelling(self._network, options)
+        for batch in _batches(read_ahead(sources, read_image, 2 * options.batch_size), labelling):
+            photos = [read for _, read in batch if not isinstance(read, AtrousError)]
+            begun = time.perf_counter()
+            outcomes = labelling.label(photos, progress) if photos else []
+            seconds = (time.perf_counter() - begun) / max(1, len(photos))
+            del photos
+            while batch:  # emptied as it is handed out, to hold a large photo no longer than the caller does
+                source, read = batch.pop(0)
+                if isinstance(read, AtrousError):
+                    progress(1.0)
+                    yield source, read, 0.0
+                    continue
+                outcome = outcomes.pop(0)
+                if isinstance(outcome, AtrousError):
+                    yield source, AtrousError(f"{describe_source(source)}: {outcome}"), seconds
+                else:
+                    yield source, self._segmentation(source, read, outcome), seconds
+                del source, read, outcome
+
+    def _segmentation(self, source: ImageSource, photo: Image, labelled: Labelled) -> Segmentation:
+        return Segmentation(
+            image=photo,
+            labels=labelled.labels,
+            classes=self.card.classes,
+            palette=self.card.palette,
+            source=Path(source) if isinstance(source, (str, Path)) else None,
+            probabilities=labelled.probabilities,
+        )
+
+
+def load(source: str | Path, device: str | torch.device = "auto") -> Predictor:
+    """A predictor from a saved model.
+
+    Args:
+        source: a bundled model's name, a directory with `config.json` and `model.safetensors`, or a
+            `.safetensors` file.
+        device: as for `Predictor`.
+
+    Raises:
+        WeightsError: nothing there, or not a model.
+        AtrousError: a device that is not there.
+    """
+    chosen = choose_device(device)  # before the seconds that loading takes
+    return Predictor(*load_model(source), device=chosen)
+
+
+def _batches(reads: Iterable[_Read], labelling: Labelling) -> Iterator[list[_Read]]:
+    """Consecutive photos that go through the network together, and the unreadable ones between them."""
+    batch: list[_Read] = []
+    kind: object = None
+    room = 0  # for more photos in the batch; 0 while it is empty
+    for source, read in reads:
+        if isinstance(read, AtrousError):
+            batch.append((source, read))
+        else:
+            if room and labelling.kind(read) != kind:
+                yield batch
+                batch, room = [], 0
+            if not room:
+                kind, room = labelling.kind(read), labelling.together(read)
+            batch.append((source, read))
+            room -= 1
+        del source, read
+        if not room:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _result(outcome: _Outcome) -> Result:
+    source, result, _ = outcome
+    return Failure(source, str(result)) if isinstance(result, AtrousError) else result
+
+
+def _timed(outcome: _Outcome) -> tuple[Result, float]:
+    return _result(outcome), outcome[2]
+
+
+def _ignore(_: float) -> None:
+    pass

@@ -1,0 +1,124 @@
+"""The frame of the command: quick to start, one line for an error, exit codes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from atrous import __version__
+from atrous.cli.main import app
+from atrous.errors import AtrousError
+
+HEAVY = ("torch", "cv2", "PIL", "numpy", "numba")
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["predict", "--help"], []])
+def test_help_and_version_import_nothing_heavy(args) -> None:
+    code = (
+        "import sys; from atrous.cli.main import main\n"
+        f"try: main()\nfinally: print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "[]", done.stderr
+    assert done.returncode == (0 if args else 2)
+    assert __version__ in done.stdout if args == ["--version"] else "Usage" in done.stdout + done.stderr
+
+
+def test_every_command_is_in_the_help(atrous) -> None:
+    shown = CliRunner().invoke(app, ["--help"]).output
+    assert "predict" in shown
+    assert "models" in shown
+
+
+@pytest.mark.parametrize("args", [["predict"], ["predict", "x", "--frobnicate"], ["dance"], ["models", "--tile", "3"]])
+def test_wrong_usage_exits_with_2(args) -> None:
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code == 2
+    assert "Usage" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """`atrous models` raises what the test gives."""
+
+    def fail_with(error: BaseException) -> None:
+        def raise_it() -> list[str]:
+            raise error
+
+        monkeypatch.setattr("atrous.weights.list_bundled", raise_it)
+
+    return fail_with
+
+
+def test_an_error_of_ours_is_one_line_and_2(failing) -> None:
+    failing(AtrousError("x.jpg: is empty"))
+    result = CliRunner().invoke(app, ["models"])
+    assert result.exit_code == 2
+    assert result.stderr == "atrous: error: x.jpg: is empty\n"
+
+
+def test_a_fault_of_ours_is_one_line_and_70(failing) -> None:
+    failing(KeyError("surprise"))
+    result = CliRunner().invoke(app, ["models"])
+    assert result.exit_code == 70
+    assert result.stderr == "atrous: internal error: KeyError: 'surprise' (add --debug to see where)\n"
+
+
+@pytest.mark.parametrize("args", [["--debug", "models"], ["models", "--debug"]])
+@pytest.mark.parametrize(("error", "code"), [(AtrousError("no"), 2), (KeyError("no"), 70)])
+def test_debug_shows_the_traceback_wherever_it_stands(failing, args, error, code) -> None:
+    failing(error)
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code == code
+    assert "Traceback" in result.stderr
+    assert "raise_it" in result.stderr
+
+
+def test_debug_after_two_dashes_is_a_file_name(atrous, tmp_path) -> None:
+    result = atrous("predict", "--out", tmp_path, "--", "--debug")
+    assert result.exit_code == 2
+    assert "Traceback" not in result.stderr
+
+
+def test_an_interrupt_is_130(failing) -> None:
+    failing(KeyboardInterrupt())
+    result = CliRunner().invoke(app, ["models"])
+    assert result.exit_code == 130
+    assert result.stderr == "atrous: interrupted\n"
+
+
+def test_typers_own_exits_pass_through() -> None:
+    @app.command(hidden=True)
+    def leave() -> None:
+        raise typer.Exit(5)
+
+    try:
+        assert CliRunner().invoke(app, ["leave"]).exit_code == 5
+    finally:
+        app.registered_commands.pop()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_ctrl_c_while_predicting_ends_soon_and_leaves_no_half_file(photos, model_folder, tmp_path) -> None:
+    code = "from atrous.cli.main import main; main()"
+    out = tmp_path / "out"
+    scales = ",".join(["1.5"] * 150)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "predict", photos, "--out", out, "--model", model_folder, "--scales", scales],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (out.is_dir() and any(out.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == "atrous: interrupted"
+    assert {path.suffix for path in out.iterdir()} <= {".png", ".jpg"}

@@ -1,0 +1,63 @@
+"""`atrous models`: what is there, in words and in JSON."""
+
+import json
+
+import pytest
+
+from atrous.models import create_model
+from atrous.weights import ModelCard
+
+CONFIG = {"name": "deeplabv3_mobilenet_v2_050", "num_classes": 2, "output_stride": 16}
+CARD = ModelCard(
+    ("road", "sky"),
+    ((1, 2, 3), (4, 5, 6)),
+    licence="CC-BY-4.0",
+    description="for tests",
+    provenance={
+        "trained_on": "a street",
+        "scores": {"split": "val", "miou": 0.625, "pixel_accuracy": 0.9, "iou": {"road": 0.7, "sky": 0.55}},
+    },
+)
+
+
+@pytest.fixture
+def one_bundled(monkeypatch) -> None:
+    monkeypatch.setattr("atrous.weights.list_bundled", lambda: ["toy"])
+    monkeypatch.setattr("atrous.weights.read_card", lambda name: (CONFIG, CARD))
+
+
+@pytest.mark.usefixtures("one_bundled")
+def test_the_table_tells_what_a_person_chooses_by(atrous) -> None:
+    result = atrous("models")
+    assert result.exit_code == 0
+    for told in (
+        "toy",
+        CONFIG["name"],
+        "2: road, sky",
+        "a street",
+        "miou 0.625",
+        "pixel_accuracy 0.9 on val",
+        "CC-BY-4.0",
+    ):
+        assert told in result.stdout
+    parameters = sum(p.numel() for p in create_model(**CONFIG).parameters())
+    assert f"{parameters / 1e6:.1f} M" in result.stdout
+
+
+@pytest.mark.usefixtures("one_bundled")
+def test_json_tells_all(atrous) -> None:
+    result = atrous("models", "--json")
+    [model] = map(json.loads, result.stdout.splitlines())
+    assert model["name"] == "toy"
+    assert model["architecture"] == CONFIG["name"]
+    assert model["parameters"] == sum(p.numel() for p in create_model(**CONFIG).parameters())
+    assert model["classes"] == ["road", "sky"]
+    assert model["provenance"]["scores"]["iou"] == {"road": 0.7, "sky": 0.55}
+
+
+def test_with_no_bundled_model_it_says_so(atrous, monkeypatch) -> None:
+    monkeypatch.setattr("atrous.weights.list_bundled", list)
+    result = atrous("models")
+    assert result.exit_code == 0
+    assert "No model comes with this installation" in result.stdout
+    assert atrous("models", "--json").stdout == ""

@@ -1,0 +1,124 @@
+"""The models against the published counts, and what every one of them must bear."""
+
+import pytest
+import torch
+
+from atrous.errors import AtrousError
+from atrous.models import create_model, list_models
+from atrous.ops import upsample_cross_entropy
+
+# Batch-norm scale and shift counted, 21 classes; MobileNetV2's 2.11M and 4.52M stand in its paper's table 7.
+PARAMETERS = [
+    ("deeplabv3_resnet50", {}, 39_048_533),
+    ("deeplabv3_resnet101", {}, 58_040_661),
+    ("deeplabv3_mobilenet_v2", {}, 2_113_557),
+    ("deeplabv3_mobilenet_v2_050", {}, 697_013),
+    ("deeplabv3_mobilenet_v2", {"aspp_rates": (6, 12, 18)}, 4_523_541),
+    ("deeplabv3_mobilenet_v2", {"aspp_rates": (6, 12, 18), "separable": True}, 2_568_021),
+    ("deeplabv3plus_mobilenet_v2", {}, 2_725_573),
+    ("deeplabv3plus_resnet50", {}, 40_352_181),
+    ("deeplabv3plus_resnet50", {"separable": True}, 26_696_133),
+    ("deeplabv3plus_resnet101", {}, 59_344_309),
+    ("deeplabv3plus_resnet101", {"separable": True}, 45_688_261),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "expected"), PARAMETERS, ids=lambda v: str(v))
+def test_parameter_counts(name, options, expected):
+    with torch.device("meta"):
+        model = create_model(name, **options)
+    assert sum(p.numel() for p in model.parameters()) == expected
+
+
+SMALL = ("deeplabv3_mobilenet_v2_050", "deeplabv3plus_mobilenet_v2_050", "deeplabv3plus_efficientnet_lite0")
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (97, 131), (64, 64), (65, 65)])
+def test_logits_have_the_inputs_size(name, size):
+    model = create_model(name, num_classes=3).eval()
+    x = torch.randn(2, 3, *size)
+    with torch.inference_mode():
+        logits, coarse = model(x), model.coarse_logits(x)
+    stride = 4 if "plus" in name else 16
+    assert logits.shape == (2, 3, *size)
+    assert coarse.shape == (2, 3, -(-size[0] // stride), -(-size[1] // stride))
+    assert logits.isfinite().all()
+    # Bilinear with aligned corners: the corners are the coarse map's own.
+    torch.testing.assert_close(logits[..., 0, 0], coarse[..., 0, 0])
+    if min(size) > 1:
+        torch.testing.assert_close(logits[..., -1, -1], coarse[..., -1, -1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_trains_with_a_batch_of_one(name):
+    """Image pooling leaves one value a channel, which torch's batch norm refuses (peers raise here)."""
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=4).train()
+    loss = upsample_cross_entropy(model.coarse_logits(torch.randn(1, 3, 65, 65)), torch.randint(0, 4, (1, 65, 65)))
+    loss.backward()
+    silent = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_output_stride_changes_there_and_back(name):
+    model = create_model(name, num_classes=3).eval()
+    x = torch.randn(1, 3, 65, 65)
+    with torch.inference_mode():
+        before = model(x)
+        model.set_output_stride(8)
+        assert model.output_stride == model.config["output_stride"] == 8
+        finer = model(x)
+        model.set_output_stride(16)
+        after = model(x)
+    assert torch.equal(before, after)
+    assert not torch.equal(before, finer)
+
+
+def test_rates_follow_the_output_stride_unless_given():
+    """v3: (6, 12, 18) at 16, doubled at 8. smp takes (12, 24, 36) at 16, torchvision at every stride."""
+    model = create_model("deeplabv3_resnet50")
+    assert model.aspp.rates == (6, 12, 18)
+    model.set_output_stride(8)
+    assert model.aspp.rates == (12, 24, 36)
+    model.set_output_stride(32)
+    assert model.aspp.rates == (3, 6, 9)
+    given = create_model("deeplabv3_resnet50", aspp_rates=(2, 5), output_stride=8)
+    assert given.aspp.rates == (2, 5)
+    given.set_output_stride(16)
+    assert given.aspp.rates == (2, 5)
+
+
+def test_config_makes_the_same_model_again():
+    model = create_model("deeplabv3_resnet50", 5, multi_grid=(1, 2, 1), aspp_rates=(4, 8), image_pooling=False)
+    model.set_output_stride(8)
+    again = create_model(**model.config)
+    assert again.output_stride == 8
+    assert [u.conv2.rate for u in again.backbone.layer4] == [u.conv2.rate for u in model.backbone.layer4]
+    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+
+
+def test_resnet_has_torchvisions_names():
+    names = create_model("deeplabv3_resnet50").backbone.state_dict()
+    assert "layer4.0.downsample.1.running_var" in names
+    assert names["conv1.weight"].shape == (64, 3, 7, 7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "deeplabv9"}, "no architecture is called 'deeplabv9'"),
+        ({"name": "deeplabv3_resnet50", "colour": "red"}, "no option 'colour'; it takes aspp_rates"),
+        ({"name": "deeplabv3_mobilenet_v2", "multi_grid": (1, 2, 4)}, "no option 'multi_grid'"),
+        ({"name": "deeplabv3_mobilenet_v2", "num_classes": 0}, "num_classes=0"),
+        ({"name": "deeplabv3_mobilenet_v2", "num_classes": 300}, "num_classes=300"),
+        ({"name": "deeplabv3_mobilenet_v2", "output_stride": 5}, "output_stride=5"),
+    ],
+)
+def test_misuse_is_named_in_one_line(arguments, message):
+    with pytest.raises(AtrousError) as error:
+        create_model(**arguments)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

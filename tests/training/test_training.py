@@ -1,0 +1,180 @@
+"""Training: what a step is fed, and that a stopped run goes on as if it had not been."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from atrous.data import Augmentation, SegmentationFolder
+from atrous.errors import RecipeError
+from atrous.evaluation import evaluate
+from atrous.inference import load
+from atrous.models import create_model
+from atrous.training import Recipe, train
+from atrous.training.module import Trainee, make_optimizer
+from atrous.training.recipe import OptimizerRecipe
+from atrous.training.samples import EpochSampler, TrainingCrops
+from atrous.training.train import CHECKPOINT
+from atrous.weights import ModelCard, read_card
+
+RECIPE = {
+    "model": {"name": "deeplabv3_mobilenet_v2_050"},
+    "augment": {"crop": (33, 33), "scale": (0.8, 1.2)},
+    "optimizer": {"name": "adamw", "lr": 3e-3},
+    "schedule": {"epochs": 4},
+    "batch_size": 2,
+    "ema_decay": 0.5,
+    "seed": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Bright ground under a dark sky: five photos to train, so that the last batch holds one."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "classes.json").write_text(json.dumps({"classes": ["sky", "ground"], "palette": [[0, 0, 9], [9, 9, 0]]}))
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 5), ("val", 2)):
+        for kind in ("images", "masks"):
+            (root / kind / split).mkdir(parents=True)
+        for index in range(count):
+            mask = np.zeros((40, 48), np.uint8)
+            mask[rng.integers(10, 30) :] = 1
+            noise = rng.integers(0, 60, (40, 48, 3))
+            Image.fromarray((mask[..., None] * 150 + noise).astype(np.uint8)).save(
+                root / "images" / split / f"{index}.png"
+            )
+            mask[:2, :5] = 255
+            Image.fromarray(mask).save(root / "masks" / split / f"{index}.png")
+    return root
+
+
+def run(data, out, **changes):
+    resume = changes.pop("resume", False)
+    return train(Recipe.model_validate({**RECIPE, **changes}), data, out, resume=resume, workers=0, device="cpu")
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_as_if_never_stopped(data, tmp_path, monkeypatch):
+    """Killed in the middle of its third epoch and resumed: the same weights to the last bit."""
+    run(data, tmp_path / "whole")
+    steps = 0
+    plain = Trainee.training_step
+
+    def step_until_killed(self, batch, index):
+        nonlocal steps
+        steps += 1
+        if steps == 8:
+            raise KilledError
+        return plain(self, batch, index)
+
+    monkeypatch.setattr(Trainee, "training_step", step_until_killed)
+    with pytest.raises(KilledError):
+        run(data, tmp_path / "broken")
+    monkeypatch.undo()
+    run(data, tmp_path / "broken", resume=True)
+    states = [torch.load(tmp_path / name / CHECKPOINT, weights_only=True)["state_dict"] for name in ("whole", "broken")]
+    assert states[0].keys() == states[1].keys()
+    different = [key for key in states[0] if not torch.equal(states[0][key], states[1][key])]
+    assert different == []
+    # The seconds differ; what was judged best, and its scores, do not.
+    cards = [read_card(tmp_path / name)[1].provenance for name in ("whole", "broken")]
+    assert cards[0]["scores"] == cards[1]["scores"]
+    assert cards[0]["epoch"] == cards[1]["epoch"]
+
+
+@pytest.mark.slow
+def test_the_saved_model_has_the_scores_that_its_card_says(data, tmp_path):
+    # Batch norm has few steps to follow the data, so it follows quickly.
+    model = {**RECIPE["model"], "batch_norm_momentum": 0.5}
+    scores = run(data, tmp_path / "run", schedule={"epochs": 12}, model=model)
+    provenance = read_card(tmp_path / "run")[1].provenance
+    again = evaluate(load(tmp_path / "run"), data)
+    assert again == scores
+    assert provenance["scores"] == {"split": "val", **again.to_dict()}
+    assert provenance["settings"]["optimizer"]["lr"] == 3e-3
+    assert provenance["seed"] == 5
+    assert scores.miou > 0.7  # sky is dark and ground is bright: it has learnt that
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
+
+
+def test_a_run_is_neither_overwritten_nor_invented(data, tmp_path):
+    with pytest.raises(RecipeError, match="nothing to resume from"):
+        run(data, tmp_path, resume=True)
+    (tmp_path / CHECKPOINT).touch()
+    with pytest.raises(RecipeError, match="holds a run already; add --resume"):
+        run(data, tmp_path)
+
+
+def test_each_epoch_has_every_photo_once_in_its_own_order():
+    sampler = EpochSampler(10, seed=1)
+    orders = []
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        numbers = list(sampler)
+        assert {number // 10 for number in numbers} == {epoch}
+        orders.append([number % 10 for number in numbers])
+        assert sorted(orders[-1]) == list(range(10))
+    assert orders[0] != orders[1]
+    sampler.set_epoch(0)
+    assert [number % 10 for number in sampler] == orders[0]
+
+
+def test_samples_depend_on_epoch_and_photo_alone(data):
+    folder = SegmentationFolder(data, "train")
+    card = ModelCard(folder.classes.names, folder.classes.palette)
+    one, two = (TrainingCrops(folder, Augmentation(crop=(33, 33)), card, seed=3) for _ in range(2))
+    two[4]  # what was drawn before does not matter
+    assert all(torch.equal(a, b) for a, b in zip(one[7], two[7], strict=True))
+    assert not torch.equal(one[7][0], one[2][0])  # the same photo in another epoch
+
+
+def test_padding_is_void_and_the_mean_colour(data):
+    """Padded area is never trained as a class (two peers pad labels with 0), and is zero once normalised."""
+    folder = SegmentationFolder(data, "train")
+    card = ModelCard(folder.classes.names, folder.classes.palette)
+    samples = TrainingCrops(folder, Augmentation(crop=(97, 97), scale=(1, 1)), card, seed=0)
+    image, mask = samples[0]
+    assert (mask != 255).sum() <= 40 * 48
+    outside = image.abs().amax(0) < 0.01
+    assert outside.sum() >= 97 * 97 - 40 * 48
+    assert (mask[outside] == 255).float().mean() > 0.99
+
+
+def test_what_is_decayed_and_how_fast_each_part_learns():
+    model = create_model("deeplabv3plus_mobilenet_v2_050")
+    optimizer = make_optimizer(model, OptimizerRecipe(lr=0.1, weight_decay=0.01, backbone_multiplier=0.5))
+    settings = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    assert len(settings) == len(list(model.parameters()))
+    assert settings[id(model.backbone.stem.conv.weight)] == (0.05, 0.01)
+    assert settings[id(model.backbone.stem.bn.weight)] == (0.05, 0.0)
+    assert settings[id(model.backbone.blocks[1].depthwise.conv.weight)] == (0.05, 0.0)
+    assert settings[id(model.logits.weight)] == (0.1, 0.01)
+    assert settings[id(model.logits.bias)] == (0.1, 0.0)
+
+
+def test_the_moving_average_follows_weights_and_statistics():
+    recipe = Recipe.model_validate({**RECIPE, "ema_decay": 0.75})
+    trainee = Trainee(create_model("deeplabv3_mobilenet_v2_050", num_classes=2), recipe, 255)
+    norm: nn.BatchNorm2d = trainee.model.backbone.stem.bn
+    with torch.no_grad():
+        for module in (trainee.model, trainee.average.module):
+            module.logits.bias.zero_()
+    trainee.on_train_batch_end()  # the first update copies
+    for _ in range(100):
+        trainee.on_train_batch_end()
+    with torch.no_grad():
+        trainee.model.logits.bias.fill_(1.0)
+        norm.running_mean.fill_(8.0)
+    trainee.on_train_batch_end()
+    averaged = trainee.average.module
+    torch.testing.assert_close(averaged.logits.bias, torch.full((2,), 0.25))
+    torch.testing.assert_close(averaged.backbone.stem.bn.running_mean, torch.full((norm.num_features,), 2.0))
+    assert trainee.best_guess is averaged

@@ -1,0 +1,153 @@
+"""Saved models: the same labels again, and one clear line for what is not a model."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from atrous.errors import WeightsError
+from atrous.inference import Predictor
+from atrous.models import create_model
+from atrous.weights import ModelCard, load_model, read_card, save_model
+
+CARD = ModelCard(
+    classes=("sky", "road", "tree"),
+    palette=((0, 0, 255), (90, 90, 90), (0, 128, 0)),
+    licence="Apache-2.0",
+    provenance={"seed": 3, "scores": {"miou": 0.5}},
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return create_model("deeplabv3plus_mobilenet_v2_050", num_classes=3, aspp_rates=(3, 6)).eval()
+
+
+@pytest.fixture
+def photo():
+    return np.random.default_rng(0).integers(0, 256, (70, 91, 3), dtype=np.uint8)
+
+
+def test_loaded_models_predict_bit_equal_labels(model, photo, tmp_path):
+    model.set_output_stride(8)
+    save_model(model, CARD, tmp_path / "m")
+    loaded, card = load_model(tmp_path / "m")
+    assert card == CARD
+    assert loaded.config == model.config
+    expected = Predictor(model, CARD)(photo)
+    assert np.array_equal(Predictor(loaded, card)(photo).labels, expected.labels)
+    alone = tmp_path / "alone.safetensors"
+    (tmp_path / "m" / "model.safetensors").rename(alone)
+    from_file, card = load_model(alone)
+    assert card == CARD
+    assert np.array_equal(Predictor(from_file, card)(photo).labels, expected.labels)
+
+
+def test_half_precision_keeps_batch_norm_whole_and_is_stable(model, tmp_path):
+    """Kernels are halved; a running variance may leave half precision's range, so it is not."""
+    model.aspp.pointwise.bn.running_var.fill_(1e6)
+    save_model(model, CARD, tmp_path / "half", dtype=torch.float16)
+    loaded, card = load_model(tmp_path / "half")
+    assert loaded.aspp.pointwise.bn.running_var[0] == 1e6
+    torch.testing.assert_close(loaded.logits.weight, model.logits.weight, rtol=1e-3, atol=1e-6)
+    save_model(loaded, card, tmp_path / "again", dtype=torch.float16)
+    again, _ = load_model(tmp_path / "again")
+    values = again.state_dict()
+    assert all(torch.equal(value, values[key]) for key, value in loaded.state_dict().items())
+
+
+def test_nothing_is_left_behind_when_writing_fails(model, tmp_path, monkeypatch):
+    save_model(model, CARD, tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+
+    def fail(*_args, **_options):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("atrous.weights.saved.save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_model(model, CARD, tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_card_must_fit_its_model(model, tmp_path):
+    with pytest.raises(WeightsError, match="3 classes, its card names 1"):
+        save_model(model, ModelCard(("one",), ((0, 0, 0),)), tmp_path)
+    with pytest.raises(WeightsError, match="2 classes has 1 palette"):
+        ModelCard(("one", "two"), ((0, 0, 0),))
+    with pytest.raises(WeightsError, match="names a class twice"):
+        ModelCard(("one", "one"), ((0, 0, 0), (1, 1, 1)))
+
+
+def cut_short(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def drop_tensor(folder):
+    from safetensors.torch import load_file
+
+    state = load_file(folder / "model.safetensors")
+    del state["logits.bias"]
+    save_file(state, folder / "model.safetensors")
+
+
+def change_shape(folder):
+    from safetensors.torch import load_file
+
+    state = load_file(folder / "model.safetensors")
+    state["logits.bias"] = torch.zeros(9)
+    save_file(state, folder / "model.safetensors")
+
+
+def edit_config(**changes):
+    def edit(folder):
+        path = folder / "config.json"
+        values = {**json.loads(path.read_text()), **changes}
+        path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut_short, "cut short"),
+        (drop_tensor, "lacks logits.bias"),
+        (change_shape, r"logits.bias has the shape \(9,\), not \(3,\)"),
+        (edit_config(model={"name": "unheard_of"}), "unheard_of"),
+        (edit_config(model={"name": "deeplabv3_resnet50", "wings": 2}), "no option 'wings'"),
+        (edit_config(classes=None), "has no 'classes'"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not a model configuration"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors in this directory"),
+    ],
+)
+def test_damage_is_named_with_the_file(model, tmp_path, damage, message):
+    save_model(model, CARD, tmp_path / "m")
+    damage(tmp_path / "m")
+    with pytest.raises(WeightsError, match=message) as error:
+        load_model(tmp_path / "m")
+    assert str(tmp_path / "m") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(WeightsError, match="neither a bundled model"):
+        load_model(tmp_path / "nowhere")
+    pickle = tmp_path / "model.pth"
+    torch.save({"x": torch.zeros(1)}, pickle)
+    with pytest.raises(WeightsError, match=r"not a \.safetensors file"):
+        load_model(pickle)
+    save_file({"x": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(WeightsError, match="carries no configuration"):
+        load_model(tmp_path / "foreign.safetensors")
+
+
+def test_the_card_is_read_without_the_weights(model, tmp_path):
+    save_model(model, CARD, tmp_path / "m")
+    config, card = read_card(tmp_path / "m")
+    assert card == CARD
+    assert config["name"] == "deeplabv3plus_mobilenet_v2_050"
