@@ -12,7 +12,7 @@ from atrous.backbones.efficientnet_lite import (
 )
 from atrous.backbones.mobilenet_v2 import mobilenet_v2, mobilenet_v2_050
 from atrous.backbones.resnet import resnet50, resnet101
-from atrous.backbones.stride import OUTPUT_STRIDES, Features, plan_strides
+from atrous.backbones.stride import Features, plan_strides
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet50": resnet50,
@@ -26,7 +26,6 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
 
 __all__ = [
     "BACKBONES",
-    "OUTPUT_STRIDES",
     "EfficientNetLiteClassifier",
     "Features",
     "plan_strides",

@@ -5,13 +5,12 @@ convolutions after it get their rate multiplied by it, so that they see the pixe
 """
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from atrous.errors import AtrousError
-
-OUTPUT_STRIDES = (8, 16, 32)
 
 
 class Features(NamedTuple):
@@ -59,10 +58,17 @@ def plan_strides(strides: Sequence[int], output_stride: int, stem_stride: int) -
 
 
 def apply_output_stride(units: Iterable[Unit], output_stride: int, stem_stride: int) -> None:
-    """Rewrites strides and rates of `units` in place; the weights stay."""
-    if output_stride not in OUTPUT_STRIDES:
-        raise AtrousError(f"output_stride={output_stride} is not one of {', '.join(map(str, OUTPUT_STRIDES))}")
+    """Rewrites strides and rates of `units` in place; the weights stay.
+
+    Raises:
+        AtrousError: not 8, 16, 32 or a further power of two up to what the strides come to.
+    """
     units = list(units)
-    steps = plan_strides([unit.nominal_stride for unit in units], output_stride, stem_stride)
+    strides = [unit.nominal_stride for unit in units]
+    largest = stem_stride * prod(strides)
+    possible = [stride for stride in (8, 16, 32, 64, 128, 256) if stride <= largest]
+    if output_stride not in possible:
+        raise AtrousError(f"output_stride={output_stride} is not one of {', '.join(map(str, possible))}")
+    steps = plan_strides(strides, output_stride, stem_stride)
     for unit, step in zip(units, steps, strict=True):
         unit.apply_step(step)

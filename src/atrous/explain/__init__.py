@@ -1,1 +1,1 @@
-"""The papers' ideas made visible: receptive fields, gridding, valid weights, what each ASPP branch sees."""
+"""The papers' ideas made visible, such as gridding and how many weights of an atrous kernel stay valid."""

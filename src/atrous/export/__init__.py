@@ -1,1 +1,1 @@
-"""Trained models in the formats of other runtimes: ONNX, OpenVINO, TorchScript."""
+"""Trained models in the formats of other runtimes, such as ONNX and OpenVINO."""

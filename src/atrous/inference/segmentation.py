@@ -34,7 +34,7 @@ class Failure:
     source: ImageSource
     message: str
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> Literal[False]:
         return False
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from atrous.layers import ASPP
 from atrous.models.registry import register
-from atrous.models.segmentation import SegmentationModel, initialise, logits_layer
+from atrous.models.segmentation import SegmentationModel, initialise, logits_layer, rates_at
 
 PAPER_RATES = (6, 12, 18)  # section 3.3, at output stride 16
 
@@ -30,10 +30,17 @@ class DeepLabV3(SegmentationModel):
     ) -> None:
         rates = PAPER_RATES if aspp_rates is None else tuple(aspp_rates)
         aspp = ASPP(backbone.out_channels, rates, separable=separable, image_pooling=image_pooling)  # type: ignore[arg-type]
-        super().__init__(backbone, aspp, num_classes)
+        super().__init__(backbone, num_classes)
+        self.aspp = aspp
+        self._rates_follow = aspp_rates is None
         initialise(self)
         self.logits = logits_layer(aspp.channels, num_classes)
-        self._configure(output_stride, PAPER_RATES if aspp_rates is None else None)
+        self.set_output_stride(output_stride)
+
+    def _follow_output_stride(self, output_stride: int) -> None:
+        rates = rates_at(PAPER_RATES, output_stride) if self._rates_follow else self.aspp.rates
+        super()._follow_output_stride(output_stride)
+        self.aspp.set_rates(rates)
 
     def coarse_logits(self, x: Tensor) -> Tensor:
         logits: Tensor = self.logits(self.aspp(self.backbone(x).output))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from atrous.layers import ASPP, Decoder
 from atrous.models.deeplab_v3 import PAPER_RATES
 from atrous.models.registry import register
-from atrous.models.segmentation import SegmentationModel, initialise, logits_layer
+from atrous.models.segmentation import SegmentationModel, initialise, logits_layer, rates_at
 
 
 class DeepLabV3Plus(SegmentationModel):
@@ -30,11 +30,18 @@ class DeepLabV3Plus(SegmentationModel):
     ) -> None:
         rates = PAPER_RATES if aspp_rates is None else tuple(aspp_rates)
         aspp = ASPP(backbone.out_channels, rates, separable=separable, image_pooling=image_pooling)  # type: ignore[arg-type]
-        super().__init__(backbone, aspp, num_classes)
+        super().__init__(backbone, num_classes)
+        self.aspp = aspp
+        self._rates_follow = aspp_rates is None
         self.decoder = Decoder(aspp.channels, backbone.low_level_channels, separable=separable)  # type: ignore[arg-type]
         initialise(self)
         self.logits = logits_layer(self.decoder.channels, num_classes)
-        self._configure(output_stride, PAPER_RATES if aspp_rates is None else None)
+        self.set_output_stride(output_stride)
+
+    def _follow_output_stride(self, output_stride: int) -> None:
+        rates = rates_at(PAPER_RATES, output_stride) if self._rates_follow else self.aspp.rates
+        super()._follow_output_stride(output_stride)
+        self.aspp.set_rates(rates)
 
     def coarse_logits(self, x: Tensor) -> Tensor:
         features = self.backbone(x)

@@ -14,7 +14,7 @@ from atrous.models.segmentation import SegmentationModel, check_num_classes
 class Architecture:
     """A model class on a backbone, with options that differ from the class's own defaults."""
 
-    model: Callable[..., SegmentationModel]
+    model: type[SegmentationModel]
     backbone: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -22,7 +22,7 @@ class Architecture:
 _ARCHITECTURES: dict[str, Architecture] = {}
 
 
-def register(name: str, model: Callable[..., SegmentationModel], backbone: str, **defaults: Any) -> None:
+def register(name: str, model: type[SegmentationModel], backbone: str, **defaults: Any) -> None:
     """Gives an architecture its name.
 
     `model` takes (backbone, num_classes, output_stride) and keyword options; what it does not take is handed
@@ -36,13 +36,15 @@ def list_models() -> list[str]:
     return sorted(_ARCHITECTURES)
 
 
-def create_model(name: str, num_classes: int = 21, output_stride: int = 16, **options: Any) -> SegmentationModel:
+def create_model(
+    name: str, num_classes: int = 21, output_stride: int | None = None, **options: Any
+) -> SegmentationModel:
     """Makes a model with random weights.
 
     Args:
         name: one of `list_models()`, e.g. "deeplabv3plus_resnet101".
         num_classes: K, 1 to 256.
-        output_stride: 8, 16 or 32.
+        output_stride: 8, 16 or 32; the architecture's own if not given.
         options: what the architecture takes besides, e.g. `aspp_rates=(6, 12, 18)`, `multi_grid=(1, 2, 4)`.
 
     Raises:
@@ -61,9 +63,9 @@ def create_model(name: str, num_classes: int = 21, output_stride: int = 16, **op
             raise AtrousError(f"{name} has no option {option!r}; it takes {', '.join(known)}")
     chosen = {**architecture.defaults, **options}
     backbone = make_backbone(**{key: chosen[key] for key in backbone_options if key in chosen})
-    model = architecture.model(
-        backbone, num_classes, output_stride, **{key: chosen[key] for key in head_options if key in chosen}
-    )
+    stride = architecture.model.default_output_stride if output_stride is None else output_stride
+    make_model: Callable[..., SegmentationModel] = architecture.model
+    model = make_model(backbone, num_classes, stride, **{key: chosen[key] for key in head_options if key in chosen})
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
     model._config = {"name": name, "num_classes": num_classes, **plain}
     return model

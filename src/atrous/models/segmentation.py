@@ -7,11 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrous.errors import AtrousError
-from atrous.layers import ASPP
 
 
 class SegmentationModel(nn.Module):
-    """A backbone, ASPP, and what a subclass puts behind them.
+    """A backbone and what a subclass puts behind it.
 
     Attributes:
         num_classes: K.
@@ -20,13 +19,13 @@ class SegmentationModel(nn.Module):
         config: the keyword arguments of `create_model` that make this model again.
     """
 
-    def __init__(self, backbone: nn.Module, aspp: ASPP, num_classes: int) -> None:
+    default_output_stride = 16
+
+    def __init__(self, backbone: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.aspp = aspp
         self.num_classes = num_classes
         self.align_corners = True
-        self._base_rates: tuple[int, ...] | None = None
         self._output_stride = 0
         self._config: dict[str, Any] = {}
 
@@ -51,16 +50,16 @@ class SegmentationModel(nn.Module):
         """Changes strides and rates in place; the weights stay (v3, section 4: train at 16, evaluate at 8).
 
         ASPP's rates follow, (6, 12, 18) at 16 and twice that at 8, unless they were given for this model.
+
+        Raises:
+            AtrousError: the model cannot be run at that stride; it is then left as it was.
         """
-        self.backbone.set_output_stride(output_stride)  # type: ignore[operator]
-        if self._base_rates is not None:
-            self.aspp.set_rates(rates_at(self._base_rates, output_stride))
+        self._follow_output_stride(output_stride)
         self._output_stride = output_stride
 
-    def _configure(self, output_stride: int, base_rates: tuple[int, ...] | None) -> None:
-        """Called once by a subclass: `base_rates` are the rates at output stride 16, None if they are fixed."""
-        self._base_rates = base_rates
-        self.set_output_stride(output_stride)
+    def _follow_output_stride(self, output_stride: int) -> None:
+        """What changes with the output stride: the backbone, and in a subclass what else there is."""
+        self.backbone.set_output_stride(output_stride)  # type: ignore[operator]
 
 
 def rates_at(base_rates: Sequence[int], output_stride: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ several Python threads at once and needs no further library.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,12 +19,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def split(count: int, work: Callable[[int, int], Any]) -> list[Any]:
-    """Calls `work(start, stop)` over contiguous parts of `range(count)`, one a thread, and gives the results in order."""
+    """Calls `work(start, stop)` over contiguous parts of `range(count)`, one a thread; the results in order."""
     threads = max(1, min(torch.get_num_threads(), count))
     if threads == 1:
         return [work(0, count)]
     bounds = [count * index // threads for index in range(threads + 1)]
     pool = _pool(threads - 1)
-    others = [pool.submit(work, start, stop) for start, stop in zip(bounds[1:-1], bounds[2:], strict=True)]
-    first = work(bounds[0], bounds[1])
-    return [first, *(other.result() for other in others)]
+    first, *rest = pairwise(bounds)
+    others = [pool.submit(work, *part) for part in rest]
+    return [work(*first), *(other.result() for other in others)]

@@ -119,7 +119,7 @@ class _Keeper(Callback):  # type: ignore[misc]
         self.seconds = 0.0
         self._clock = time.monotonic()
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, trainee: Trainee) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: lightning.Trainer, trainee: Trainee) -> None:
         epoch = trainer.current_epoch + 1
         row = {"epoch": epoch, "loss": float(trainer.callback_metrics["loss"])}
         last = epoch == trainer.max_epochs
@@ -189,7 +189,7 @@ def _model(recipe: Recipe, num_classes: int) -> Any:
     for module in model.modules():
         if isinstance(module, BatchNorm2d):
             module.momentum = settings.batch_norm_momentum
-    return model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _card(recipe: Recipe, folder: SegmentationFolder) -> ModelCard:
