@@ -21,8 +21,8 @@ import atrous
 OUT = Path("demo")
 BAR_WIDTH = 30
 
-# No wheel carries a photo from a car's window. In the first all but the lake has a class that the model knows; the second
-# shows what it makes of things that have none.
+# Neither was taken from a car. In the first all but the lake has a class that the model knows; the second shows what
+# it makes of things that have none.
 PHOTOS_IN_WHEELS = {
     "sklearn": "datasets/images/china.jpg",
     "skimage": "data/motorcycle_left.png",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from atrous.errors import AtrousError
     from atrous.evaluation import evaluate
     from atrous.inference import Failure, Predictor, Segmentation, load
-    from atrous.models import create_model, list_models
+    from atrous.models import create_model, describe, list_models
 
 _HOME = {
     "AtrousError": "atrous.errors",
@@ -21,6 +21,7 @@ _HOME = {
     "Predictor": "atrous.inference",
     "Segmentation": "atrous.inference",
     "create_model": "atrous.models",
+    "describe": "atrous.models",
     "evaluate": "atrous.evaluation",
     "list_models": "atrous.models",
     "load": "atrous.inference",
@@ -32,6 +33,7 @@ __all__ = [
     "Predictor",
     "Segmentation",
     "create_model",
+    "describe",
     "evaluate",
     "list_models",
     "load",

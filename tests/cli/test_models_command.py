@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from atrous.models import create_model
+from atrous.models import create_model, list_models
 from atrous.weights import ModelCard
 
 CONFIG = {"name": "deeplabv3_mobilenet_v2_050", "num_classes": 2, "output_stride": 16}
@@ -61,3 +61,15 @@ def test_with_no_bundled_model_it_says_so(atrous, monkeypatch) -> None:
     assert result.exit_code == 0
     assert "No model comes with this installation" in result.stdout
     assert atrous("models", "--json").stdout == ""
+
+
+def test_architectures_say_what_they_cost(atrous) -> None:
+    table = atrous("models", "--architectures", "--size", 65).stdout
+    line = next(line for line in table.splitlines() if line.startswith("deeplabv3_mobilenet_v2 "))
+    assert "2,113,557" in line
+    assert "arXiv 1706.05587" in line
+    described = [json.loads(line) for line in atrous("models", "--architectures", "--json").stdout.splitlines()]
+    by_name = {model["name"]: model for model in described}
+    assert set(by_name) == set(list_models())
+    assert by_name["deeplabv3_mobilenet_v2"]["multiply_adds"] == pytest.approx(2.74e9, rel=5e-3)
+    assert all(model["parameters"] and model["paper"] and model["verified"] for model in described)

@@ -19,6 +19,7 @@ from atrous.errors import AtrousError
 from atrous.layers import AtrousConv2d, BatchNorm2d
 
 StridePlacement = Literal["last_3x3", "first_3x3", "first_1x1"]
+Stem = Literal["7x7", "beta"]
 
 
 class Bottleneck(nn.Module):
@@ -80,8 +81,10 @@ class ResNet(nn.Module):
 
     Args:
         depths: units in each of the four blocks.
-        multi_grid: unit rates of block 4's three units (v3, section 3.2.1).
+        multi_grid: unit rates of the three units of block 4 and of those after it (v3, section 3.2.1).
         stride_placement: see the module's text.
+        stem: "7x7", or "beta" for three 3×3 convolutions of 64, 64 and 128 channels, as in the released models.
+        blocks: 5 to 7 add copies of block 4, each with a stride of its own (v3, section 3.2, "cascaded").
     """
 
     stem_stride = 4
@@ -92,26 +95,34 @@ class ResNet(nn.Module):
         *,
         multi_grid: Sequence[int] = (1, 1, 1),
         stride_placement: StridePlacement = "last_3x3",
+        stem: Stem = "7x7",
+        blocks: int = 4,
     ) -> None:
         super().__init__()
+        if not 4 <= blocks <= 7:
+            raise AtrousError(f"blocks={blocks} is not 4, 5, 6 or 7")
         if len(multi_grid) != depths[3]:
             raise AtrousError(f"multi_grid={tuple(multi_grid)} needs {depths[3]} numbers, one a unit of block 4")
+        if stem not in ("7x7", "beta"):
+            raise AtrousError(f"stem={stem!r} is not 7x7 or beta")
         if stride_placement not in ("last_3x3", "first_3x3", "first_1x1"):
             raise AtrousError(f"stride_placement={stride_placement!r} is not last_3x3, first_3x3 or first_1x1")
         self.low_level_before_sum = stride_placement == "last_3x3"
-        self.conv1 = AtrousConv2d(3, 64, 7, stride=2)
-        self.bn1 = BatchNorm2d(64)
+        in_channels = 128 if stem == "beta" else 64
+        self.conv1 = _beta_stem() if stem == "beta" else AtrousConv2d(3, 64, 7, stride=2)
+        self.bn1 = BatchNorm2d(in_channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        in_channels = 64
-        for index, depth in enumerate(depths):
-            channels = 64 * 2**index
+        self._blocks = blocks
+        for index in range(blocks):
+            depth = depths[min(index, 3)]
+            channels = 64 * 2 ** min(index, 3)
             strides = [1] * depth
             if stride_placement == "last_3x3":
-                strides[-1] = 2 if index < 3 else 1
+                strides[-1] = 2 if index < blocks - 1 else 1
             else:
                 strides[0] = 2 if index > 0 else 1
-            rates = multi_grid if index == 3 else [1] * depth
+            rates = multi_grid if index >= 3 else [1] * depth
             units = []
             for stride, rate in zip(strides, rates, strict=True):
                 units.append(Bottleneck(in_channels, channels, stride, rate, stride_placement))
@@ -125,7 +136,7 @@ class ResNet(nn.Module):
         apply_output_stride(units, output_stride, self.stem_stride)  # type: ignore[arg-type]
 
     def _layers(self) -> list[nn.Sequential]:
-        return [getattr(self, f"layer{index}") for index in (1, 2, 3, 4)]
+        return [getattr(self, f"layer{index + 1}") for index in range(self._blocks)]
 
     def forward(self, x: Tensor) -> Features:
         """N×3×H×W to the low-level map (256 channels, stride 4) and the last (2048 channels).
@@ -150,9 +161,34 @@ class ResNet(nn.Module):
         return Features(low_level, x)
 
 
-def resnet50(*, multi_grid: Sequence[int] = (1, 2, 4), stride_placement: StridePlacement = "last_3x3") -> ResNet:
-    return ResNet((3, 4, 6, 3), multi_grid=multi_grid, stride_placement=stride_placement)
+def _beta_stem() -> nn.Sequential:
+    """Three 3×3 convolutions; the last one's batch norm and ReLU are the ResNet's own `bn1` and `relu`."""
+    return nn.Sequential(
+        AtrousConv2d(3, 64, 3, stride=2),
+        BatchNorm2d(64),
+        nn.ReLU(inplace=True),
+        AtrousConv2d(64, 64, 3),
+        BatchNorm2d(64),
+        nn.ReLU(inplace=True),
+        AtrousConv2d(64, 128, 3),
+    )
 
 
-def resnet101(*, multi_grid: Sequence[int] = (1, 2, 4), stride_placement: StridePlacement = "last_3x3") -> ResNet:
-    return ResNet((3, 4, 23, 3), multi_grid=multi_grid, stride_placement=stride_placement)
+def resnet50(
+    *,
+    multi_grid: Sequence[int] = (1, 2, 4),
+    stride_placement: StridePlacement = "last_3x3",
+    stem: Stem = "7x7",
+    blocks: int = 4,
+) -> ResNet:
+    return ResNet((3, 4, 6, 3), multi_grid=multi_grid, stride_placement=stride_placement, stem=stem, blocks=blocks)
+
+
+def resnet101(
+    *,
+    multi_grid: Sequence[int] = (1, 2, 4),
+    stride_placement: StridePlacement = "last_3x3",
+    stem: Stem = "7x7",
+    blocks: int = 4,
+) -> ResNet:
+    return ResNet((3, 4, 23, 3), multi_grid=multi_grid, stride_placement=stride_placement, stem=stem, blocks=blocks)

@@ -5,14 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from atrous.cli.architectures import print_architectures
+
 if TYPE_CHECKING:
     from atrous.weights import ModelCard
 
 
 def models(
-    json: bool = typer.Option(False, "--json", help="One JSON object a model, with its whole provenance."),
+    architectures: bool = typer.Option(False, "--architectures", help="The networks that can be trained, instead."),
+    size: int = typer.Option(513, min=1, help="The input's side that their multiply-adds are counted for."),
+    json: bool = typer.Option(False, "--json", help="One JSON object a model, with all that is known of it."),
 ) -> None:
     """List the models that come with Atrous: classes, size, licence, training and scores."""
+    if architectures:
+        print_architectures(size, json)
+        return
     from atrous.weights import list_bundled, read_card
 
     found = [(name, *read_card(name)) for name in list_bundled()]

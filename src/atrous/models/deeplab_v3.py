@@ -18,6 +18,8 @@ class DeepLabV3(SegmentationModel):
         aspp_rates: None takes the paper's, which follow the output stride; rates that are given stay as they are.
     """
 
+    paper = "v3, arXiv 1706.05587, section 3.3"
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -38,17 +40,51 @@ class DeepLabV3(SegmentationModel):
         self.set_output_stride(output_stride)
 
     def _follow_output_stride(self, output_stride: int) -> None:
-        rates = rates_at(PAPER_RATES, output_stride) if self._rates_follow else self.aspp.rates
         super()._follow_output_stride(output_stride)
-        self.aspp.set_rates(rates)
+        if self._rates_follow:
+            self.aspp.set_rates(rates_at(PAPER_RATES, output_stride))
 
     def coarse_logits(self, x: Tensor) -> Tensor:
         logits: Tensor = self.logits(self.aspp(self.backbone(x).output))
         return logits
 
 
-for _backbone in ("resnet50", "resnet101", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"):
-    register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone)
+class CascadedDeepLabV3(SegmentationModel):
+    """Logits straight from block 4, or from the copies of it that go deeper (section 3.2); no ASPP.
+
+    Blocks 5 to 7 each hold a stride of 2 but for the last, so that the whole may run at output stride 256 (table 1).
+    """
+
+    paper = "v3, arXiv 1706.05587, section 3.2"
+
+    def __init__(self, backbone: nn.Module, num_classes: int, output_stride: int) -> None:
+        super().__init__(backbone, num_classes)
+        initialise(self)
+        self.logits = logits_layer(backbone.out_channels, num_classes)  # type: ignore[arg-type]
+        self.set_output_stride(output_stride)
+
+    def coarse_logits(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.logits(self.backbone(x).output)
+        return logits
+
+
+COUNTED = "parameters and multiply-adds; the same features at output stride 8, 16, 32"
+LITE = "the ImageNet classifier on its backbone; the same features at output stride 8, 16, 32"
+
+# Table 3's best: down to block 7, multi-grid (1, 2, 1).
+for _backbone in ("resnet50", "resnet101"):
+    register(
+        f"deeplabv3_cascade_{_backbone}",
+        CascadedDeepLabV3,
+        _backbone,
+        blocks=7,
+        multi_grid=(1, 2, 1),
+        verified="parameters; outputs of a transcription of the paper",
+    )
+for _backbone in ("resnet50", "resnet101"):
+    register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone, verified=COUNTED)
+for _backbone in ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"):
+    register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone, verified=LITE)
 # The released MobileNetV2 models have no atrous branches in ASPP (the MobileNetV2 paper, section 6.3).
 for _backbone in ("mobilenet_v2", "mobilenet_v2_050"):
-    register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone, aspp_rates=())
+    register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone, aspp_rates=(), verified=COUNTED)

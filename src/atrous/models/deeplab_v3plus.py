@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from atrous.layers import ASPP, Decoder
-from atrous.models.deeplab_v3 import PAPER_RATES
+from atrous.models.deeplab_v3 import COUNTED, LITE, PAPER_RATES
 from atrous.models.registry import register
 from atrous.models.segmentation import SegmentationModel, initialise, logits_layer, rates_at
 
@@ -17,6 +17,8 @@ class DeepLabV3Plus(SegmentationModel):
         aspp_rates: None takes the paper's, which follow the output stride; rates that are given stay as they are.
         separable: ASPP and decoder use atrous separable convolutions (section 3.1).
     """
+
+    paper = "v3+, arXiv 1802.02611, section 3.1"
 
     def __init__(
         self,
@@ -39,9 +41,9 @@ class DeepLabV3Plus(SegmentationModel):
         self.set_output_stride(output_stride)
 
     def _follow_output_stride(self, output_stride: int) -> None:
-        rates = rates_at(PAPER_RATES, output_stride) if self._rates_follow else self.aspp.rates
         super()._follow_output_stride(output_stride)
-        self.aspp.set_rates(rates)
+        if self._rates_follow:
+            self.aspp.set_rates(rates_at(PAPER_RATES, output_stride))
 
     def coarse_logits(self, x: Tensor) -> Tensor:
         features = self.backbone(x)
@@ -50,12 +52,8 @@ class DeepLabV3Plus(SegmentationModel):
 
 
 for _backbone in ("resnet50", "resnet101"):
-    register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone)
-for _backbone in (
-    "mobilenet_v2",
-    "mobilenet_v2_050",
-    "efficientnet_lite0",
-    "efficientnet_lite1",
-    "efficientnet_lite2",
-):
-    register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone, separable=True)
+    register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone, verified=COUNTED)
+for _backbone in ("mobilenet_v2", "mobilenet_v2_050"):
+    register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone, separable=True, verified=COUNTED)
+for _backbone in ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"):
+    register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone, separable=True, verified=LITE)

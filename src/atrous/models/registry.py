@@ -17,18 +17,24 @@ class Architecture:
     model: type[SegmentationModel]
     backbone: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    verified: str = ""
 
 
 _ARCHITECTURES: dict[str, Architecture] = {}
 
 
-def register(name: str, model: type[SegmentationModel], backbone: str, **defaults: Any) -> None:
+def register(name: str, model: type[SegmentationModel], backbone: str, *, verified: str = "", **defaults: Any) -> None:
     """Gives an architecture its name.
 
     `model` takes (backbone, num_classes, output_stride) and keyword options; what it does not take is handed
-    to the backbone.
+    to the backbone. `verified` says in a few words what the tests hold it to.
     """
-    _ARCHITECTURES[name] = Architecture(model, backbone, defaults)
+    _ARCHITECTURES[name] = Architecture(model, backbone, defaults, verified)
+
+
+def verified(name: str) -> str:
+    """What the tests hold an architecture to, in a few words; empty for a name that is not registered."""
+    return _ARCHITECTURES[name].verified if name in _ARCHITECTURES else ""
 
 
 def list_models() -> list[str]:

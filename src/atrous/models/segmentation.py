@@ -16,10 +16,12 @@ class SegmentationModel(nn.Module):
         num_classes: K.
         align_corners: how logits are upsampled. With True (the papers' code) an input of k·output_stride + 1
             pixels a side is sampled exactly at its corners.
+        paper: where the model stands.
         config: the keyword arguments of `create_model` that make this model again.
     """
 
     default_output_stride = 16
+    paper = ""
 
     def __init__(self, backbone: nn.Module, num_classes: int) -> None:
         super().__init__()
@@ -64,12 +66,7 @@ class SegmentationModel(nn.Module):
 
 def rates_at(base_rates: Sequence[int], output_stride: int) -> tuple[int, ...]:
     """Rates given for output stride 16, at another: the same distance on the image (v3, section 4.2)."""
-    rates = [rate * 16 / output_stride for rate in base_rates]
-    if any(rate != int(rate) for rate in rates):
-        raise AtrousError(
-            f"ASPP rates {tuple(base_rates)} are not whole at output stride {output_stride}: give aspp_rates"
-        )
-    return tuple(int(rate) for rate in rates)
+    return tuple(rate * 16 // output_stride for rate in base_rates)
 
 
 def check_num_classes(num_classes: int) -> None:

@@ -26,12 +26,13 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 
     Equal to `torch.nn.functional.conv2d` with groups = C, which it calls; only the gradients are our own, and
     only on the CPU in float32 or bfloat16 from 64 channels up. Under autocast both arguments take its type.
     """
-    if torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
         x, weight = x.to(dtype), weight.to(dtype)
     ours = (
         torch.is_grad_enabled()
-        and x.device.type == "cpu"
+        and kind == "cpu"
         and x.shape[1] >= _MIN_CHANNELS
         and x.dtype in (torch.float32, torch.bfloat16)
         and not torch.compiler.is_compiling()
