@@ -16,12 +16,6 @@ def as_numpy(tensor: Tensor) -> NDArray[Any]:
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def empty_like_numpy(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, NDArray[Any]]:
-    """A new tensor and its memory as an array."""
-    tensor = torch.empty(shape, dtype=dtype)
-    return tensor, as_numpy(tensor)
-
-
 @intrinsic  # type: ignore[untyped-decorator]
 def load(_context: Any, value: Any) -> Any:
     """A number from an array: uint16 is read as bfloat16, anything else stays as it is."""

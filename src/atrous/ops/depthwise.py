@@ -1,21 +1,15 @@
 """Depthwise convolution whose gradients are quick on the CPU.
 
 Torch's weight gradient of a depthwise convolution is the bottleneck of training mobile backbones on a CPU,
-worst in bfloat16. Here it is one pass over channels-last memory; the input gradient is a convolution with the
-flipped kernel at stride 1, and a gather at larger strides.
+worst in bfloat16; `depthwise_cpu` has our own.
 """
 
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-
-from atrous.ops.bfloat16 import as_numpy, load, store
-from atrous.ops.threads import split
 
 _MIN_CHANNELS = 64  # below that the inner loop is too short to beat torch (measured at 32: half as fast)
 
@@ -52,105 +46,13 @@ class _DepthwiseConv2d(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # numba takes half a second to import, which only training needs to wait for.
+        from atrous.ops.depthwise_cpu import input_gradient, weight_gradient
+
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
-        grad_x = (
-            _input_gradient(grad, weight, x, ctx.stride, ctx.padding, ctx.rate) if ctx.needs_input_grad[0] else None
-        )
+        grad_x = input_gradient(grad, weight, x, ctx.stride, ctx.padding, ctx.rate) if ctx.needs_input_grad[0] else None
         grad_w = (
-            _weight_gradient(grad, x, weight, ctx.stride, ctx.padding, ctx.rate) if ctx.needs_input_grad[1] else None
+            weight_gradient(grad, x, weight, ctx.stride, ctx.padding, ctx.rate) if ctx.needs_input_grad[1] else None
         )
         return grad_x, grad_w, None, None, None
-
-
-def _input_gradient(grad: Tensor, weight: Tensor, x: Tensor, stride: int, padding: int, rate: int) -> Tensor:
-    reach = rate * (weight.shape[-1] - 1)
-    if stride == 1 and padding <= reach:
-        return F.conv2d(grad, weight.flip(2, 3), None, 1, reach - padding, rate, groups=weight.shape[0])
-    n, channels, height, width = x.shape
-    out = torch.empty((n, height, width, channels), dtype=x.dtype)
-    kernel = as_numpy(weight.float()[:, 0].permute(1, 2, 0).contiguous())
-    grad_array, out_array = as_numpy(grad.permute(0, 2, 3, 1)), as_numpy(out)
-    split(
-        n * height,
-        lambda start, stop: _gather_rows(grad_array, kernel, out_array, stride, padding, rate, start, stop),
-    )
-    return out.permute(0, 3, 1, 2)
-
-
-def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, rate: int) -> Tensor:
-    x_array = as_numpy(x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1))
-    grad_array = as_numpy(grad.permute(0, 2, 3, 1))
-    size = weight.shape[-1]
-
-    def part(start: int, stop: int) -> Tensor:
-        total = torch.zeros((size, size, weight.shape[0]))
-        _correlate_rows(x_array, grad_array, total.numpy(), stride, padding, rate, start, stop)
-        return total
-
-    parts = split(grad_array.shape[0] * grad_array.shape[1], part)
-    return torch.stack(parts).sum(0).permute(2, 0, 1)[:, None].to(weight.dtype)
-
-
-@njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
-def _correlate_rows(x, grad, total, stride, padding, rate, start, stop):  # type: ignore[no-untyped-def]
-    """Adds to total[ky, kx, c] what the output rows start..stop (counted through the batch) give."""
-    _, height, width, channels = x.shape
-    _, out_height, out_width, _ = grad.shape
-    size = total.shape[0]
-    for flat in range(start, stop):
-        image, row = flat // out_height, flat % out_height
-        for ky in range(size):
-            y = row * stride + ky * rate - padding
-            if y < 0 or y >= height:
-                continue
-            for kx in range(size):
-                offset = kx * rate - padding
-                # The output columns whose tap falls inside the row.
-                first = max(0, -(offset // stride))
-                last = min(out_width, (width - 1 - offset) // stride + 1)
-                sums = total[ky, kx]
-                column = first
-                while column + 4 <= last:
-                    i = column * stride + offset
-                    for c in range(channels):
-                        sums[c] += (
-                            load(grad[image, row, column, c]) * load(x[image, y, i, c])
-                            + load(grad[image, row, column + 1, c]) * load(x[image, y, i + stride, c])
-                            + load(grad[image, row, column + 2, c]) * load(x[image, y, i + 2 * stride, c])
-                            + load(grad[image, row, column + 3, c]) * load(x[image, y, i + 3 * stride, c])
-                        )
-                    column += 4
-                while column < last:
-                    i = column * stride + offset
-                    for c in range(channels):
-                        sums[c] += load(grad[image, row, column, c]) * load(x[image, y, i, c])
-                    column += 1
-
-
-@njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
-def _gather_rows(grad, kernel, out, stride, padding, rate, start, stop):  # type: ignore[no-untyped-def]
-    """Writes the input gradient's rows start..stop (counted through the batch)."""
-    _, height, width, channels = out.shape
-    _, out_height, out_width, _ = grad.shape
-    size = kernel.shape[0]
-    sums = np.zeros((width, channels), np.float32)
-    for flat in range(start, stop):
-        image, y = flat // height, flat % height
-        sums[:] = 0
-        for ky in range(size):
-            reach = y + padding - ky * rate
-            if reach < 0 or reach % stride != 0 or reach // stride >= out_height:
-                continue
-            row = reach // stride
-            for kx in range(size):
-                offset = kx * rate - padding
-                first = max(0, -(offset // stride))
-                last = min(out_width, (width - 1 - offset) // stride + 1)
-                for column in range(first, last):
-                    i = column * stride + offset
-                    for c in range(channels):
-                        sums[i, c] += load(grad[image, row, column, c]) * kernel[ky, kx, c]
-        for i in range(width):
-            for c in range(channels):
-                out[image, y, i, c] = store(sums[i, c], out[image, y, i, c])
