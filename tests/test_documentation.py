@@ -1,5 +1,6 @@
 """The documentation's examples do what they show, in a folder with the photos that they name."""
 
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from atrous.cli.main import app
+from atrous.weights import read_card
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,13 +26,25 @@ def pages_with(language: str) -> list[object]:
     return [pytest.param(page, id=page.name) for page in PAGES if blocks(page, language)]
 
 
+def make_data_set(root: Path) -> None:
+    """Noise, in the classes of the bundled model."""
+    classes = {"classes": read_card("street")[1].classes, "palette": read_card("street")[1].palette}
+    random = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (root / kind / "val").mkdir(parents=True)
+    (root / "classes.json").write_text(json.dumps(classes))
+    Image.fromarray(random.integers(0, 256, (96, 128, 3), dtype=np.uint8)).save(root / "images/val/1.jpg")
+    Image.fromarray(random.integers(0, 11, (96, 128), dtype=np.uint8)).save(root / "masks/val/1.png")
+
+
 @pytest.fixture(autouse=True)
 def folder_of_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with every photo that the examples name."""
+    """The working directory, with every photo that the examples name, and the data set `data/`."""
     random = np.random.default_rng(0)
     for name in ("photo.jpg", "holiday/a.jpg", "trip/one/b.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (96, 128, 3), dtype=np.uint8)).save(tmp_path / name)
+    make_data_set(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -106,7 +106,9 @@ def test_typers_own_exits_pass_through() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 def test_ctrl_c_while_predicting_ends_soon_and_leaves_no_half_file(photos, model_folder, tmp_path) -> None:
-    code = "from atrous.cli.main import main; main()"
+    # A shell starts what runs in the background, as CI may, with the interrupt ignored, and that is inherited.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = listen + "from atrous.cli.main import main; main()"
     out = tmp_path / "out"
     scales = ",".join(["1.5"] * 150)
     process = subprocess.Popen(
