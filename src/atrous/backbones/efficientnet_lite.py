@@ -8,7 +8,14 @@ import math
 
 from torch import Tensor, nn
 
-from atrous.backbones.inverted_residual import BN_EPS, MobileBackbone, Stage
+from atrous.backbones.inverted_residual import (
+    BN_EPS,
+    MobileBackbone,
+    Stage,
+    inverted_residuals,
+    mobile_stem,
+    rounded,
+)
 from atrous.layers import ConvNormAct
 
 # kernel, stride, expansion, channels, repeats
@@ -26,13 +33,10 @@ STAGES = (
 def _scaled(width: float, depth: float) -> MobileBackbone:
     stages = []
     for index, stage in enumerate(STAGES):
-        channels = max(8, int(stage.channels * width + 4) // 8 * 8)
-        if channels < 0.9 * stage.channels * width:
-            channels += 8
         ends = index in (0, len(STAGES) - 1)
         repeats = stage.repeats if ends else math.ceil(stage.repeats * depth)
-        stages.append(stage._replace(channels=channels, repeats=repeats))
-    return MobileBackbone(32, stages)
+        stages.append(stage._replace(channels=rounded(stage.channels * width), repeats=repeats))
+    return MobileBackbone(mobile_stem(32), inverted_residuals(32, stages))
 
 
 def efficientnet_lite0() -> MobileBackbone:

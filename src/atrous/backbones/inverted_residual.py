@@ -1,14 +1,18 @@
 """The inverted residual (MobileNetV2, section 3.3), and the backbone that is a row of them."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrous.backbones.stride import Features, Step, apply_output_stride
 from atrous.layers import ConvNormAct
+from atrous.layers.conv import Activation
 
 BN_EPS = 1e-3  # TensorFlow slim's for mobile backbones
+
+MobileVariant = Literal["paper", "torchvision"]
 
 
 class Stage(NamedTuple):
@@ -21,71 +25,135 @@ class Stage(NamedTuple):
     repeats: int
 
 
+class SqueezeExcite(nn.Module):
+    """Weighs the channels by what the whole map holds (MobileNetV3, section 5.3): a quarter of them, hard sigmoid.
+
+    The mean over a map depends on how finely it is sampled, so that a model that has it is not exactly the same
+    at two output strides.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        squeezed = rounded(channels / 4)
+        self.fc1 = nn.Conv2d(channels, squeezed, 1)
+        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True))))
+        return x * F.hardsigmoid(gate)
+
+
 class InvertedResidual(nn.Module):
     """1×1 expansion, k×k depthwise, linear 1×1 projection; added to the input where the shapes allow it.
 
-    Padding stands at the depthwise convolution, behind the expansion, and follows TensorFlow's "same".
+    Padding stands at the depthwise convolution, behind the expansion.
+
+    Args:
+        variant: what happens around a stride. "paper" pads as TensorFlow's "same" and, where the stride is taken
+            out, leaves the block's own rate as it was; "torchvision" pads alike on all sides and gives the
+            block the rate that those behind it get.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        *,
+        act: Activation = "relu6",
+        squeeze_excite: bool = False,
+        variant: MobileVariant = "paper",
+    ) -> None:
         super().__init__()
-        hidden = in_channels * expansion
+        hidden = hidden_channels
         self.nominal_stride = stride
-        self.hidden_channels = hidden
+        self.in_channels, self.hidden_channels, self.out_channels = in_channels, hidden, out_channels
         self.has_shortcut = stride == 1 and in_channels == out_channels
-        self.expand = ConvNormAct(in_channels, hidden, act="relu6", eps=BN_EPS) if expansion > 1 else None
+        self._dilates_itself = variant == "torchvision"
+        self.expand = ConvNormAct(in_channels, hidden, act=act, eps=BN_EPS) if hidden != in_channels else None
         self.depthwise = ConvNormAct(
-            hidden, hidden, kernel_size, stride, groups=hidden, act="relu6", eps=BN_EPS, padding="same"
+            hidden, hidden, kernel_size, stride, groups=hidden, act=act, eps=BN_EPS, padding=PADDING[variant]
         )
+        self.squeeze_excite = SqueezeExcite(hidden) if squeeze_excite else None
         self.project = ConvNormAct(hidden, out_channels, act=None, eps=BN_EPS)
 
     def apply_step(self, step: Step) -> None:
         self.depthwise.conv.set_stride(step.stride)
-        self.depthwise.conv.rate = step.rate_before
+        self.depthwise.conv.rate = step.rate_after if self._dilates_itself else step.rate_before
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """N×C×H×W to the block's output and the depthwise features within it."""
         inner: Tensor = self.depthwise(x if self.expand is None else self.expand(x))
-        out: Tensor = self.project(inner)
+        weighed = inner if self.squeeze_excite is None else self.squeeze_excite(inner)
+        out: Tensor = self.project(weighed)
         return (x + out if self.has_shortcut else out), inner
 
 
+PADDING: dict[MobileVariant, Literal["same", "centred"]] = {"paper": "same", "torchvision": "centred"}
+
+
 class MobileBackbone(nn.Module):
-    """A 3×3 stem of stride 2 and a row of inverted residuals.
+    """A 3×3 stem of stride 2, a row of inverted residuals, and perhaps a 1×1 convolution behind them.
 
     The low-level features for v3+ are the depthwise output of the last block at stride 4, as in the released
-    code's `layer_4/depthwise_output` of MobileNetV2.
+    code's `layer_4/depthwise_output` of MobileNetV2. The auxiliary ones are the first block's at stride 8.
     """
 
     stem_stride = 2
 
-    def __init__(self, stem_channels: int, stages: Sequence[Stage]) -> None:
+    def __init__(self, stem: ConvNormAct, blocks: Sequence[InvertedResidual], last: ConvNormAct | None = None) -> None:
         super().__init__()
-        self.stem = ConvNormAct(3, stem_channels, 3, stride=2, act="relu6", eps=BN_EPS, padding="same")
-        blocks: list[InvertedResidual] = []
-        channels, stride = stem_channels, self.stem_stride
-        for stage in stages:
-            for index in range(stage.repeats):
-                block_stride = stage.stride if index == 0 else 1
-                blocks.append(
-                    InvertedResidual(channels, stage.channels, stage.kernel_size, block_stride, stage.expansion)
-                )
-                channels, stride = stage.channels, stride * block_stride
-                if stride == 4:
-                    self.low_level_index = len(blocks) - 1
+        self.stem = stem
         self.blocks = nn.ModuleList(blocks)
-        self.out_channels = channels
+        self.last = last
+        strides = [self.stem_stride]
+        for block in blocks:
+            strides.append(strides[-1] * block.nominal_stride)
+        del strides[0]
+        self.low_level_index = len(strides) - 1 - strides[::-1].index(4)
         self.low_level_channels = blocks[self.low_level_index].hidden_channels
+        self.auxiliary_index = strides.index(8)
+        self.auxiliary_channels = blocks[self.auxiliary_index].out_channels
+        self.out_channels = blocks[-1].out_channels if last is None else last.conv.out_channels
 
     def set_output_stride(self, output_stride: int) -> None:
         apply_output_stride(self.blocks, output_stride, self.stem_stride)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Features:
-        """N×3×H×W to the low-level map (stride 4) and the last one."""
+        """N×3×H×W to the low-level map (stride 4), the last one and the auxiliary one (stride 8)."""
         x = self.stem(x)
-        low_level = x
+        low_level = auxiliary = x
         for index, block in enumerate(self.blocks):
             x, inner = block(x)
             if index == self.low_level_index:
                 low_level = inner
-        return Features(low_level, x)
+            elif index == self.auxiliary_index:
+                auxiliary = x
+        if self.last is not None:
+            x = self.last(x)
+        return Features(low_level, x, auxiliary)
+
+
+def mobile_stem(channels: int, *, act: Activation = "relu6", variant: MobileVariant = "paper") -> ConvNormAct:
+    """The 3×3 convolution of stride 2 that every mobile backbone begins with."""
+    return ConvNormAct(3, channels, 3, stride=2, act=act, eps=BN_EPS, padding=PADDING[variant])
+
+
+def inverted_residuals(in_channels: int, stages: Sequence[Stage]) -> list[InvertedResidual]:
+    """The blocks of MobileNetV2's kind that stand in a table of stages."""
+    blocks = []
+    for stage in stages:
+        for index in range(stage.repeats):
+            stride = stage.stride if index == 0 else 1
+            hidden = in_channels * stage.expansion
+            blocks.append(InvertedResidual(in_channels, hidden, stage.channels, stage.kernel_size, stride))
+            in_channels = stage.channels
+    return blocks
+
+
+def rounded(channels: float) -> int:
+    """A channel count as the mobile papers' code rounds it: to a multiple of 8, never below nine tenths."""
+    whole = max(8, int(channels + 4) // 8 * 8)
+    return whole + 8 if whole < 0.9 * channels else whole

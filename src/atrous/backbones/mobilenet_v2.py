@@ -1,6 +1,6 @@
 """MobileNetV2 (arXiv 1801.04381, table 2) up to its 320-channel layer, as DeepLab uses it."""
 
-from atrous.backbones.inverted_residual import MobileBackbone, Stage
+from atrous.backbones.inverted_residual import MobileBackbone, Stage, inverted_residuals, mobile_stem
 
 # kernel, stride, expansion, channels, repeats
 STAGES = (
@@ -15,9 +15,10 @@ STAGES = (
 
 
 def mobilenet_v2() -> MobileBackbone:
-    return MobileBackbone(32, STAGES)
+    return MobileBackbone(mobile_stem(32), inverted_residuals(32, STAGES))
 
 
 def mobilenet_v2_050() -> MobileBackbone:
     """Width .5: every channel count is halved exactly (the released code's divisible_by = 1)."""
-    return MobileBackbone(16, [stage._replace(channels=stage.channels // 2) for stage in STAGES])
+    stages = [stage._replace(channels=stage.channels // 2) for stage in STAGES]
+    return MobileBackbone(mobile_stem(16), inverted_residuals(16, stages))

@@ -84,6 +84,7 @@ class ResNet(nn.Module):
         multi_grid: unit rates of the three units of block 4 and of those after it (v3, section 3.2.1).
         stride_placement: see the module's text.
         stem: "7x7", or "beta" for three 3×3 convolutions of 64, 64 and 128 channels, as in the released models.
+        ceil_mode: Caffe's max pooling: an even map of m gives m / 2 + 1 positions (v2's models).
         blocks: 5 to 7 add copies of block 4, each with a stride of its own (v3, section 3.2, "cascaded").
     """
 
@@ -96,6 +97,7 @@ class ResNet(nn.Module):
         multi_grid: Sequence[int] = (1, 1, 1),
         stride_placement: StridePlacement = "last_3x3",
         stem: Stem = "7x7",
+        ceil_mode: bool = False,
         blocks: int = 4,
     ) -> None:
         super().__init__()
@@ -112,7 +114,7 @@ class ResNet(nn.Module):
         self.conv1 = _beta_stem() if stem == "beta" else AtrousConv2d(3, 64, 7, stride=2)
         self.bn1 = BatchNorm2d(in_channels)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=ceil_mode)
         self._blocks = blocks
         for index in range(blocks):
             depth = depths[min(index, 3)]
@@ -130,6 +132,7 @@ class ResNet(nn.Module):
             setattr(self, f"layer{index + 1}", nn.Sequential(*units))
         self.out_channels = in_channels
         self.low_level_channels = 64 * Bottleneck.expansion
+        self.auxiliary_channels = 256 * Bottleneck.expansion
 
     def set_output_stride(self, output_stride: int) -> None:
         units = [unit for layer in self._layers() for unit in layer]
@@ -139,7 +142,7 @@ class ResNet(nn.Module):
         return [getattr(self, f"layer{index + 1}") for index in range(self._blocks)]
 
     def forward(self, x: Tensor) -> Features:
-        """N×3×H×W to the low-level map (256 channels, stride 4) and the last (2048 channels).
+        """N×3×H×W to the low-level map (256 channels, stride 4), the last (2048) and block 3's (1024).
 
         v3+ takes "Conv2 before striding": with the stride in a block's last unit that is the residual branch
         of block 1's second unit before the sum (the released code's `unit_2/bottleneck_v1/conv3`), otherwise
@@ -156,9 +159,12 @@ class ResNet(nn.Module):
                 low_level = residual
         if not self.low_level_before_sum:
             low_level = x
-        for layer in rest:
+        auxiliary = x
+        for index, layer in enumerate(rest, start=2):
             x = layer(x)
-        return Features(low_level, x)
+            if index == 3:
+                auxiliary = x
+        return Features(low_level, x, auxiliary)
 
 
 def _beta_stem() -> nn.Sequential:
@@ -179,9 +185,17 @@ def resnet50(
     multi_grid: Sequence[int] = (1, 2, 4),
     stride_placement: StridePlacement = "last_3x3",
     stem: Stem = "7x7",
+    ceil_mode: bool = False,
     blocks: int = 4,
 ) -> ResNet:
-    return ResNet((3, 4, 6, 3), multi_grid=multi_grid, stride_placement=stride_placement, stem=stem, blocks=blocks)
+    return ResNet(
+        (3, 4, 6, 3),
+        multi_grid=multi_grid,
+        stride_placement=stride_placement,
+        stem=stem,
+        ceil_mode=ceil_mode,
+        blocks=blocks,
+    )
 
 
 def resnet101(
@@ -189,6 +203,14 @@ def resnet101(
     multi_grid: Sequence[int] = (1, 2, 4),
     stride_placement: StridePlacement = "last_3x3",
     stem: Stem = "7x7",
+    ceil_mode: bool = False,
     blocks: int = 4,
 ) -> ResNet:
-    return ResNet((3, 4, 23, 3), multi_grid=multi_grid, stride_placement=stride_placement, stem=stem, blocks=blocks)
+    return ResNet(
+        (3, 4, 23, 3),
+        multi_grid=multi_grid,
+        stride_placement=stride_placement,
+        stem=stem,
+        ceil_mode=ceil_mode,
+        blocks=blocks,
+    )

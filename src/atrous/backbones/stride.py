@@ -14,10 +14,14 @@ from atrous.errors import AtrousError
 
 
 class Features(NamedTuple):
-    """What a backbone gives: the map at stride 4 that the v3+ decoder takes, and the last one."""
+    """What a backbone gives: the map at stride 4 that the v3+ decoder takes, and the last one.
+
+    `auxiliary` is the map in between that torchvision's auxiliary head takes, of a backbone that has one.
+    """
 
     low_level: Tensor
     output: Tensor
+    auxiliary: Tensor | None = None
 
 
 class Step(NamedTuple):

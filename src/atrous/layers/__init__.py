@@ -4,6 +4,7 @@ from atrous.layers.aspp import ASPP, ImagePooling
 from atrous.layers.conv import AtrousConv2d, ConvNormAct, SeparableConv, activation
 from atrous.layers.decoder import Decoder
 from atrous.layers.norm import BatchNorm2d
+from atrous.layers.spp import SpatialPyramidPooling
 
 __all__ = [
     "ASPP",
@@ -13,5 +14,6 @@ __all__ = [
     "Decoder",
     "ImagePooling",
     "SeparableConv",
+    "SpatialPyramidPooling",
     "activation",
 ]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from atrous.layers.norm import BatchNorm2d
 from atrous.ops import depthwise_conv2d
 
-Activation = Literal["relu", "relu6"]
+Activation = Literal["relu", "relu6", "hard_swish"]
+_ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hard_swish": nn.Hardswish}
 
 
 class AtrousConv2d(nn.Conv2d):
@@ -76,7 +77,7 @@ def activation(name: Activation | None) -> nn.Module:
     """The module for a name; None gives an identity."""
     if name is None:
         return nn.Identity()
-    return nn.ReLU(inplace=True) if name == "relu" else nn.ReLU6(inplace=True)
+    return _ACTIVATIONS[name](inplace=True)
 
 
 class ConvNormAct(nn.Sequential):
@@ -104,19 +105,25 @@ class ConvNormAct(nn.Sequential):
 class SeparableConv(nn.Sequential):
     """Atrous separable convolution (v3+, section 3.1): depthwise k×k at a rate, then 1×1.
 
-    As in the released code's `split_separable_conv2d`, each of the two is followed by batch norm and ReLU.
+    As in the released code's `split_separable_conv2d`, each of the two is followed by batch norm and ReLU; without
+    an activation, as in Xception's entry and middle flow, by batch norm alone.
     """
 
     depthwise: ConvNormAct
     pointwise: ConvNormAct
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, rate: int = 1) -> None:
-        super().__init__(
-            OrderedDict(
-                depthwise=ConvNormAct(in_channels, in_channels, kernel_size, rate=rate, groups=in_channels),
-                pointwise=ConvNormAct(in_channels, out_channels),
-            )
-        )
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        rate: int = 1,
+        act: Activation | None = "relu",
+        eps: float = 1e-5,
+    ) -> None:
+        depthwise = ConvNormAct(in_channels, in_channels, kernel_size, rate=rate, groups=in_channels, act=act, eps=eps)
+        pointwise = ConvNormAct(in_channels, out_channels, act=act, eps=eps)
+        super().__init__(OrderedDict(depthwise=depthwise, pointwise=pointwise))
 
     @property
     def conv(self) -> AtrousConv2d:

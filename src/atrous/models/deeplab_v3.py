@@ -70,6 +70,7 @@ class CascadedDeepLabV3(SegmentationModel):
 
 COUNTED = "parameters and multiply-adds; the same features at output stride 8, 16, 32"
 LITE = "the ImageNet classifier on its backbone; the same features at output stride 8, 16, 32"
+XCEPTION = f"timm's features on the same weights; {COUNTED}"
 
 # Table 3's best: down to block 7, multi-grid (1, 2, 1).
 for _backbone in ("resnet50", "resnet101"):
@@ -88,3 +89,5 @@ for _backbone in ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite
 # The released MobileNetV2 models have no atrous branches in ASPP (the MobileNetV2 paper, section 6.3).
 for _backbone in ("mobilenet_v2", "mobilenet_v2_050"):
     register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone, aspp_rates=(), verified=COUNTED)
+for _backbone in ("xception41", "xception65", "xception71"):
+    register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone, verified=XCEPTION)

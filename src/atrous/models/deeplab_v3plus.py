@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from atrous.layers import ASPP, Decoder
-from atrous.models.deeplab_v3 import COUNTED, LITE, PAPER_RATES
+from atrous.models.deeplab_v3 import COUNTED, LITE, PAPER_RATES, XCEPTION
 from atrous.models.registry import register
 from atrous.models.segmentation import SegmentationModel, initialise, logits_layer, rates_at
 
@@ -57,3 +57,14 @@ for _backbone in ("mobilenet_v2", "mobilenet_v2_050"):
     register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone, separable=True, verified=COUNTED)
 for _backbone in ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"):
     register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone, separable=True, verified=LITE)
+for _backbone in ("xception41", "xception65", "xception71"):
+    register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone, separable=True, verified=XCEPTION)
+# Not the MobileNetV3 paper's LR-ASPP: the full encoder and decoder of v3+, as for MobileNetV2.
+for _backbone in ("mobilenet_v3_large", "mobilenet_v3_small"):
+    register(
+        f"deeplabv3plus_{_backbone}",
+        DeepLabV3Plus,
+        _backbone,
+        separable=True,
+        verified="torchvision's features on the same weights",
+    )

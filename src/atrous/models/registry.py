@@ -1,12 +1,13 @@
 """Names for architectures: `create_model` and `list_models`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import Parameter, signature
 from typing import Any
 
 from atrous.backbones import BACKBONES
 from atrous.errors import AtrousError
+from atrous.models.multi_scale import MultiScale
 from atrous.models.segmentation import SegmentationModel, check_num_classes
 
 
@@ -43,7 +44,12 @@ def list_models() -> list[str]:
 
 
 def create_model(
-    name: str, num_classes: int = 21, output_stride: int | None = None, **options: Any
+    name: str,
+    num_classes: int = 21,
+    output_stride: int | None = None,
+    *,
+    multi_scale: Sequence[float] | None = None,
+    **options: Any,
 ) -> SegmentationModel:
     """Makes a model with random weights.
 
@@ -51,6 +57,7 @@ def create_model(
         name: one of `list_models()`, e.g. "deeplabv3plus_resnet101".
         num_classes: K, 1 to 256.
         output_stride: 8, 16 or 32; the architecture's own if not given.
+        multi_scale: scales to run the input at, their logits' maximum taken (v2), e.g. [0.5, 0.75, 1.0].
         options: what the architecture takes besides, e.g. `aspp_rates=(6, 12, 18)`, `multi_grid=(1, 2, 4)`.
 
     Raises:
@@ -74,7 +81,7 @@ def create_model(
     model = make_model(backbone, num_classes, stride, **{key: chosen[key] for key in head_options if key in chosen})
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
     model._config = {"name": name, "num_classes": num_classes, **plain}
-    return model
+    return model if multi_scale is None else MultiScale(model, multi_scale)
 
 
 def _keywords(function: Callable[..., Any]) -> list[str]:

@@ -64,9 +64,9 @@ class SegmentationModel(nn.Module):
         self.backbone.set_output_stride(output_stride)  # type: ignore[operator]
 
 
-def rates_at(base_rates: Sequence[int], output_stride: int) -> tuple[int, ...]:
-    """Rates given for output stride 16, at another: the same distance on the image (v3, section 4.2)."""
-    return tuple(rate * 16 // output_stride for rate in base_rates)
+def rates_at(base_rates: Sequence[int], output_stride: int, base_stride: int = 16) -> tuple[int, ...]:
+    """Rates given for `base_stride`, at another output stride: the same distance on the image (v3, section 4.2)."""
+    return tuple(max(rate * base_stride // output_stride, 1) for rate in base_rates)
 
 
 def check_num_classes(num_classes: int) -> None:
