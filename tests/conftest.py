@@ -2,8 +2,11 @@
 
 import os
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -15,3 +18,26 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}: set ATROUS_TEST_DATA to the folder that has it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> ModuleType:
+    """torchvision beside any torch: its operators, which ask for the very build it was made for, are left out."""
+    register = torch.library.register_fake
+
+    def leave_out(name: object, *args: Any, **options: Any) -> Any:
+        if isinstance(name, str) and name.startswith("torchvision::"):
+            return lambda function: function
+        return register(name, *args, **options)  # type: ignore[arg-type]
+
+    torch.library.register_fake = leave_out  # type: ignore[assignment]
+    try:
+        return pytest.importorskip("torchvision", exc_type=ImportError)
+    finally:
+        torch.library.register_fake = register
+
+
+@pytest.fixture(scope="session")
+def timm(torchvision: ModuleType) -> ModuleType:
+    """timm, which imports torchvision."""
+    return pytest.importorskip("timm", exc_type=ImportError)
