@@ -8,22 +8,14 @@ from atrous.backbones import BACKBONES, plan_strides
 from atrous.backbones.inverted_residual import SqueezeExcite
 from atrous.backbones.resnet import ResNet
 from atrous.errors import AtrousError
+from networks import randomise
 
 
-def randomise(model, seed=0):
-    """Random weights and batch-norm statistics, so that nothing is hidden by ones and zeros."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.data.uniform_(0.5, 1.5, generator=generator)
-            module.bias.data.uniform_(-0.3, 0.3, generator=generator)
-            module.running_mean.uniform_(-0.3, 0.3, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-        elif isinstance(module, nn.Conv2d):
-            module.weight.data.normal_(0, (2 / module.weight[0].numel()) ** 0.5, generator=generator)
+def randomise_but_gates(model):
+    """Squeeze-and-excitation's mean over the map depends on how finely that is sampled; the rest must not."""
+    randomise(model)
     for module in model.modules():
         if isinstance(module, SqueezeExcite):
-            # Its mean over the map depends on how finely the map is sampled; the rest must not.
             nn.init.zeros_(module.fc2.weight)
     return model
 
@@ -49,7 +41,7 @@ VARIANTS = [(name, NEEDS.get(name, {})) for name in BACKBONES] + [
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v or ""))
 def test_atrous_consistency(name, options):
     """The same weights at output stride 8 and 16, subsampled, give what they give at 32 (in float64)."""
-    model = randomise(BACKBONES[name](**options)).double().eval()
+    model = randomise_but_gates(BACKBONES[name](**options))
     x = torch.randn(1, 3, 33, 65, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     outputs = {}
     with torch.inference_mode():

@@ -6,22 +6,9 @@ from torch import nn
 
 from atrous.backbones import BACKBONES
 from atrous.models import create_model
+from networks import randomise
 
 CLOSE = 1e-9  # relative, in norm
-
-
-def randomise(model):
-    """Weights and batch-norm statistics that hide nothing, and keep deep networks' values of one size."""
-    generator = torch.Generator().manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.data.uniform_(0.5, 1.0, generator=generator)
-            module.bias.data.uniform_(-0.2, 0.2, generator=generator)
-            module.running_mean.uniform_(-0.2, 0.2, generator=generator)
-            module.running_var.uniform_(0.7, 1.5, generator=generator)
-        elif isinstance(module, nn.Conv2d):
-            module.weight.data.normal_(0, (2 / module.weight[0].numel()) ** 0.5, generator=generator)
-    return model.double().eval()
 
 
 def copy_in_order(theirs, ours):

@@ -1,0 +1,22 @@
+"""Networks with random values, for the tests that compare two of them."""
+
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def randomise(model: Network) -> Network:
+    """Weights and batch-norm statistics that hide nothing; in float64, in eval mode."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1.0, generator=generator)
+            module.bias.data.uniform_(-0.2, 0.2, generator=generator)
+            module.running_mean.uniform_(-0.2, 0.2, generator=generator)
+            module.running_var.uniform_(0.7, 1.5, generator=generator)
+        elif isinstance(module, nn.Conv2d):
+            module.weight.data.normal_(0, (2 / module.weight[0].numel()) ** 0.5, generator=generator)
+    return model.double().eval()
