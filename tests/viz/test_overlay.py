@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from atrous.errors import AtrousError
-from atrous.viz import label_colours, overlay, overlay_strips
+from atrous.viz import overlay, overlay_strips
+from atrous.weights import label_colours
 
 rng = np.random.default_rng(0)
 PHOTO = rng.integers(0, 256, (37, 53, 3), dtype=np.uint8)

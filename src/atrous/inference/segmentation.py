@@ -14,7 +14,8 @@ from PIL import Image
 from atrous.data import ImageSource, describe_source
 from atrous.errors import AtrousError
 from atrous.inference.polygons import coco, find_regions, geojson
-from atrous.viz import label_colours, overlay, overlay_strips, strip_rows, write_jpeg
+from atrous.viz import overlay, overlay_strips, strip_rows, write_jpeg
+from atrous.weights import label_colours
 
 _JPEG_QUALITY = 92
 _COUNTED_AT_ONCE = 1 << 22  # np.bincount makes 8 bytes of each label

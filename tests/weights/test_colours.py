@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from atrous.errors import AtrousError
-from atrous.viz import label_colours
+from atrous.weights import label_colours
 
 VOC = {
     0: (0, 0, 0),

@@ -1,0 +1,65 @@
+"""The class names and colours of the data sets that published models are trained on.
+
+A checkpoint holds a number of classes, not their names: 21 are PASCAL VOC's and 19 Cityscapes' unless its user says
+otherwise.
+"""
+
+from typing import Any
+
+from atrous.errors import WeightsError
+from atrous.weights.card import Colour, ModelCard
+from atrous.weights.colours import label_colours
+
+VOC = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+CITYSCAPES: tuple[tuple[str, Colour], ...] = (
+    ("road", (128, 64, 128)),
+    ("sidewalk", (244, 35, 232)),
+    ("building", (70, 70, 70)),
+    ("wall", (102, 102, 156)),
+    ("fence", (190, 153, 153)),
+    ("pole", (153, 153, 153)),
+    ("traffic light", (250, 170, 30)),
+    ("traffic sign", (220, 220, 0)),
+    ("vegetation", (107, 142, 35)),
+    ("terrain", (152, 251, 152)),
+    ("sky", (70, 130, 180)),
+    ("person", (220, 20, 60)),
+    ("rider", (255, 0, 0)),
+    ("car", (0, 0, 142)),
+    ("truck", (0, 0, 70)),
+    ("bus", (0, 60, 100)),
+    ("train", (0, 80, 100)),
+    ("motorcycle", (0, 0, 230)),
+    ("bicycle", (119, 11, 32)),
+)
+
+
+def known_classes(name: str) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+    """Names and colours of "voc" (21 classes) or "cityscapes" (19)."""
+    if name == "voc":
+        return VOC, _colours(len(VOC))
+    if name == "cityscapes":
+        names, colours = zip(*CITYSCAPES, strict=True)
+        return names, colours
+    raise WeightsError(f"no classes are known by the name {name!r}; there are voc and cityscapes")
+
+
+def card_for(num_classes: int, **values: Any) -> ModelCard:
+    """A model card that names the classes by their number: 21 are VOC's, 19 Cityscapes', others "class_0" and so on.
+
+    Args:
+        values: the card's other fields; `classes` and `palette` among them win.
+    """
+    guess = {21: "voc", 19: "cityscapes"}.get(num_classes)
+    if guess is not None:
+        classes, palette = known_classes(guess)
+    else:
+        classes, palette = tuple(f"class_{index}" for index in range(num_classes)), _colours(num_classes)
+    return ModelCard(**{"classes": classes, "palette": palette, **values})
+
+
+def _colours(count: int) -> tuple[Colour, ...]:
+    return tuple((int(r), int(g), int(b)) for r, g, b in label_colours(count))
