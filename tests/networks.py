@@ -20,3 +20,14 @@ def randomise(model: Network) -> Network:
         elif isinstance(module, nn.Conv2d):
             module.weight.data.normal_(0, (2 / module.weight[0].numel()) ** 0.5, generator=generator)
     return model.double().eval()
+
+
+def deviation(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """How far one result is from another, relative, in norm."""
+    assert ours.shape == theirs.shape
+    return ((ours - theirs).norm() / theirs.norm()).item()
+
+
+def image(*size: int) -> torch.Tensor:
+    """1×3×H×W random values in float64, always the same."""
+    return torch.randn(1, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

@@ -80,7 +80,7 @@ def test_separable_convolution_has_a_norm_and_a_relu_after_each_part():
 
 
 def test_aspp_branches_carry_their_rates():
-    aspp = ASPP(8, (6, 12, 18), channels=4, separable=True)
+    aspp = ASPP(8, (6, 12, 18), channels=4, conv=SeparableConv)
     assert aspp.rates == (6, 12, 18)
     aspp.set_rates((12, 24, 36))
     assert [branch.depthwise.conv.dilation for branch in aspp.atrous] == [(12, 12), (24, 24), (36, 36)]

@@ -32,6 +32,23 @@ PARAMETERS = [
 ]
 
 
+# FACTS' backbone counts; MobileNetV3's are torchvision's models' without their classifiers.
+BACKBONE_PARAMETERS = [
+    ("deeplabv3_xception41", 24_920_560),
+    ("deeplabv3_xception65", 37_867_312),
+    ("deeplabv3_xception71", 40_289_736),
+    ("deeplabv3plus_mobilenet_v3_large", 2_971_952),
+    ("deeplabv3plus_mobilenet_v3_small", 927_008),
+]
+
+
+@pytest.mark.parametrize(("name", "expected"), BACKBONE_PARAMETERS)
+def test_backbone_parameter_counts(name, expected):
+    with torch.device("meta"):
+        backbone = create_model(name).backbone
+    assert sum(p.numel() for p in backbone.parameters()) == expected
+
+
 @pytest.mark.parametrize(("name", "options", "expected"), PARAMETERS, ids=lambda v: str(v))
 def test_parameter_counts(name, options, expected):
     with torch.device("meta"):

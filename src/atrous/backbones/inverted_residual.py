@@ -8,11 +8,17 @@ from torch import Tensor, nn
 
 from atrous.backbones.stride import Features, Step, apply_output_stride
 from atrous.layers import ConvNormAct
-from atrous.layers.conv import Activation
+from atrous.layers.conv import Activation, Padding
 
 BN_EPS = 1e-3  # TensorFlow slim's for mobile backbones
 
-MobileVariant = Literal["paper", "torchvision"]
+MobileVariant = Literal["paper", "torchvision", "vainf", "jfzhang95"]
+STEM_PADDING: dict[MobileVariant, Padding] = {
+    "paper": "same",
+    "torchvision": "centred",
+    "vainf": "none",
+    "jfzhang95": "centred",
+}
 
 
 class Stage(NamedTuple):
@@ -46,12 +52,14 @@ class SqueezeExcite(nn.Module):
 class InvertedResidual(nn.Module):
     """1×1 expansion, k×k depthwise, linear 1×1 projection; added to the input where the shapes allow it.
 
-    Padding stands at the depthwise convolution, behind the expansion.
+    Padding stands at the depthwise convolution, behind the expansion; but see "vainf" and "jfzhang95".
 
     Args:
-        variant: what happens around a stride. "paper" pads as TensorFlow's "same" and, where the stride is taken
-            out, leaves the block's own rate as it was; "torchvision" pads alike on all sides and gives the
-            block the rate that those behind it get.
+        variant: what happens around a stride and at the borders. "paper" pads as TensorFlow's "same" and, where the
+            stride is taken out, leaves the block's own rate as it was; "torchvision" pads alike on all sides and gives
+            the block the rate that those behind it get. "vainf" and "jfzhang95" pad alike on all sides too, but in
+            front of the expansion, whose batch norm turns the zeros into something else; rates are the paper's, in
+            "jfzhang95" one for each stage (see `mobilenet_v2`). The stem of "vainf" is not padded at all.
     """
 
     def __init__(
@@ -65,40 +73,43 @@ class InvertedResidual(nn.Module):
         act: Activation = "relu6",
         squeeze_excite: bool = False,
         variant: MobileVariant = "paper",
+        eps: float = BN_EPS,
     ) -> None:
         super().__init__()
         hidden = hidden_channels
         self.nominal_stride = stride
         self.in_channels, self.hidden_channels, self.out_channels = in_channels, hidden, out_channels
         self.has_shortcut = stride == 1 and in_channels == out_channels
-        self._dilates_itself = variant == "torchvision"
-        self.expand = ConvNormAct(in_channels, hidden, act=act, eps=BN_EPS) if hidden != in_channels else None
+        self.variant = variant
+        self._pads_first = variant in ("vainf", "jfzhang95")
+        padding = "none" if self._pads_first else STEM_PADDING[variant]
+        self.expand = ConvNormAct(in_channels, hidden, act=act, eps=eps) if hidden != in_channels else None
         self.depthwise = ConvNormAct(
-            hidden, hidden, kernel_size, stride, groups=hidden, act=act, eps=BN_EPS, padding=PADDING[variant]
+            hidden, hidden, kernel_size, stride, groups=hidden, act=act, eps=eps, padding=padding
         )
         self.squeeze_excite = SqueezeExcite(hidden) if squeeze_excite else None
-        self.project = ConvNormAct(hidden, out_channels, act=None, eps=BN_EPS)
+        self.project = ConvNormAct(hidden, out_channels, act=None, eps=eps)
 
     def apply_step(self, step: Step) -> None:
         self.depthwise.conv.set_stride(step.stride)
-        self.depthwise.conv.rate = step.rate_after if self._dilates_itself else step.rate_before
+        self.depthwise.conv.rate = step.rate_after if self.variant == "torchvision" else step.rate_before
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """N×C×H×W to the block's output and the depthwise features within it."""
-        inner: Tensor = self.depthwise(x if self.expand is None else self.expand(x))
+        padded = F.pad(x, (self.depthwise.conv.reach,) * 4) if self._pads_first else x
+        inner: Tensor = self.depthwise(padded if self.expand is None else self.expand(padded))
         weighed = inner if self.squeeze_excite is None else self.squeeze_excite(inner)
         out: Tensor = self.project(weighed)
         return (x + out if self.has_shortcut else out), inner
 
 
-PADDING: dict[MobileVariant, Literal["same", "centred"]] = {"paper": "same", "torchvision": "centred"}
-
-
 class MobileBackbone(nn.Module):
     """A 3×3 stem of stride 2, a row of inverted residuals, and perhaps a 1×1 convolution behind them.
 
-    The low-level features for v3+ are the depthwise output of the last block at stride 4, as in the released
-    code's `layer_4/depthwise_output` of MobileNetV2. The auxiliary ones are the first block's at stride 8.
+    The low-level features for v3+ are the depthwise output of the last block at stride 4, as in the released code's
+    `layer_4/depthwise_output` of MobileNetV2, the middle-level ones that of the last at stride 8 (`layer_7`). The
+    auxiliary ones are the first block's at stride 8.
+    In every variant but "paper" low- and middle-level features are those blocks' outputs, as in the ports to PyTorch.
     """
 
     stem_stride = 2
@@ -113,7 +124,9 @@ class MobileBackbone(nn.Module):
             strides.append(strides[-1] * block.nominal_stride)
         del strides[0]
         self.low_level_index = len(strides) - 1 - strides[::-1].index(4)
-        self.low_level_channels = blocks[self.low_level_index].hidden_channels
+        self.low_level_channels = self._taken_channels(blocks[self.low_level_index])
+        self.middle_level_index = len(strides) - 1 - strides[::-1].index(8)
+        self.middle_level_channels = self._taken_channels(blocks[self.middle_level_index])
         self.auxiliary_index = strides.index(8)
         self.auxiliary_channels = blocks[self.auxiliary_index].out_channels
         self.out_channels = blocks[-1].out_channels if last is None else last.conv.out_channels
@@ -122,33 +135,52 @@ class MobileBackbone(nn.Module):
         apply_output_stride(self.blocks, output_stride, self.stem_stride)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Features:
-        """N×3×H×W to the low-level map (stride 4), the last one and the auxiliary one (stride 8)."""
+        """N×3×H×W to the low-level map (stride 4), the last, the middle-level and the auxiliary one (both stride 8)."""
         x = self.stem(x)
-        low_level = auxiliary = x
+        low_level = middle_level = auxiliary = x
         for index, block in enumerate(self.blocks):
             x, inner = block(x)
+            taken = inner if self.variant == "paper" else x
             if index == self.low_level_index:
-                low_level = inner
-            elif index == self.auxiliary_index:
+                low_level = taken
+            if index == self.middle_level_index:
+                middle_level = taken
+            if index == self.auxiliary_index:
                 auxiliary = x
         if self.last is not None:
             x = self.last(x)
-        return Features(low_level, x, auxiliary)
+        return Features(low_level, x, middle_level, auxiliary)
+
+    @property
+    def variant(self) -> MobileVariant:
+        """That of its blocks."""
+        return self.blocks[0].variant  # type: ignore[return-value]
+
+    def _taken_channels(self, block: InvertedResidual) -> int:
+        return block.hidden_channels if self.variant == "paper" else block.out_channels
 
 
-def mobile_stem(channels: int, *, act: Activation = "relu6", variant: MobileVariant = "paper") -> ConvNormAct:
+def mobile_stem(
+    channels: int, *, act: Activation = "relu6", variant: MobileVariant = "paper", eps: float = BN_EPS
+) -> ConvNormAct:
     """The 3×3 convolution of stride 2 that every mobile backbone begins with."""
-    return ConvNormAct(3, channels, 3, stride=2, act=act, eps=BN_EPS, padding=PADDING[variant])
+    return ConvNormAct(3, channels, 3, stride=2, act=act, eps=eps, padding=STEM_PADDING[variant])
 
 
-def inverted_residuals(in_channels: int, stages: Sequence[Stage]) -> list[InvertedResidual]:
+def inverted_residuals(
+    in_channels: int, stages: Sequence[Stage], *, variant: MobileVariant = "paper", eps: float = BN_EPS
+) -> list[InvertedResidual]:
     """The blocks of MobileNetV2's kind that stand in a table of stages."""
     blocks = []
     for stage in stages:
         for index in range(stage.repeats):
             stride = stage.stride if index == 0 else 1
             hidden = in_channels * stage.expansion
-            blocks.append(InvertedResidual(in_channels, hidden, stage.channels, stage.kernel_size, stride))
+            blocks.append(
+                InvertedResidual(
+                    in_channels, hidden, stage.channels, stage.kernel_size, stride, variant=variant, eps=eps
+                )
+            )
             in_channels = stage.channels
     return blocks
 

@@ -93,4 +93,5 @@ def _backbone(rows: Sequence[Row], variant: MobileVariant) -> MobileBackbone:
         )
         channels = row.channels
     stem = mobile_stem(STEM_CHANNELS, act="hard_swish", variant=variant)
-    return MobileBackbone(stem, blocks, ConvNormAct(channels, 6 * channels, act="hard_swish", eps=BN_EPS))
+    last = ConvNormAct(channels, 6 * channels, act="hard_swish", eps=BN_EPS)
+    return MobileBackbone(stem, blocks, last)

@@ -2,15 +2,18 @@
 
 Where a block's stride sits differs between the codes that people use, and decides what rate a unit gets when
 the stride is taken out:
-  "last_3x3"   TensorFlow slim, the code of v3 and v3+: the 3×3 of a block's last unit, blocks 1 to 3; block 4 has none.
-  "first_3x3"  torchvision's ResNet "v1.5": the 3×3 of the first unit of blocks 2 to 4.
-  "first_1x1"  Caffe and He et al.: the first 1×1 of the first unit of blocks 2 to 4 (v2's models).
-With the first and the last, multi-grid (1, 2, 4) at output stride 16 gives block 4 the rates (2, 4, 8), as v3's
-section 3.2.1 says; with torchvision's the first unit's 3×3 stands before the stride and gives (1, 4, 8).
+  "last_3x3"           TensorFlow slim, the code of v3 and v3+: the 3×3 of a block's last unit, blocks 1 to 3.
+  "first_1x1"          Caffe and He et al.: the first 1×1 of the first unit of blocks 2 to 4 (v2's models).
+  "first_3x3"          torchvision's ResNet "v1.5": the 3×3 of the first unit of blocks 2 to 4.
+  "first_3x3_dilated"  the same, but that 3×3 is dilated itself once its stride is gone, as the units behind it are
+                       (segmentation_models.pytorch, jfzhang95).
+Multi-grid (1, 2, 4) at output stride 16 gives block 4 the rates (2, 4, 8), as v3's section 3.2.1 says; with
+torchvision's the first unit's 3×3 stands before the stride, which gives (1, 4, 8).
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from functools import partial
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
@@ -18,8 +21,10 @@ from atrous.backbones.stride import Features, Step, apply_output_stride
 from atrous.errors import AtrousError
 from atrous.layers import AtrousConv2d, BatchNorm2d
 
-StridePlacement = Literal["last_3x3", "first_3x3", "first_1x1"]
-Stem = Literal["7x7", "beta"]
+StridePlacement = Literal["last_3x3", "first_1x1", "first_3x3", "first_3x3_dilated"]
+Stem = Literal["7x7", "beta", "deep"]
+# Channels of the three 3×3 convolutions that stand for the 7×7 one.
+THREE_CONV_STEMS = {"beta": (64, 64, 128), "deep": (32, 32, 64)}
 
 
 class Bottleneck(nn.Module):
@@ -45,6 +50,7 @@ class Bottleneck(nn.Module):
         if in_channels != out_channels:
             self.downsample = nn.Sequential(AtrousConv2d(in_channels, out_channels, 1), BatchNorm2d(out_channels))
         self._stride_first = placement == "first_1x1"
+        self._dilates_itself = placement in ("first_1x1", "first_3x3_dilated")
         self._stride = stride
         self.apply_step(Step(stride, 1, 1))
 
@@ -52,7 +58,7 @@ class Bottleneck(nn.Module):
         self._stride = step.stride
         self.conv1.set_stride(step.stride if self._stride_first else 1)
         self.conv2.set_stride(1 if self._stride_first else step.stride)
-        self.conv2.rate = self.unit_rate * (step.rate_after if self._stride_first else step.rate_before)
+        self.conv2.rate = self.unit_rate * (step.rate_after if self._dilates_itself else step.rate_before)
         if self.downsample is not None:
             self.downsample[0].set_stride(step.stride)  # type: ignore[operator]
 
@@ -83,7 +89,8 @@ class ResNet(nn.Module):
         depths: units in each of the four blocks.
         multi_grid: unit rates of the three units of block 4 and of those after it (v3, section 3.2.1).
         stride_placement: see the module's text.
-        stem: "7x7", or "beta" for three 3×3 convolutions of 64, 64 and 128 channels, as in the released models.
+        stem: "7x7", or three 3×3 convolutions: "beta" of 64, 64 and 128 channels, as in the released models, and
+            "deep" of 32, 32 and 64 (ResNet-C: mmsegmentation's, timm's resnet50c).
         ceil_mode: Caffe's max pooling: an even map of m gives m / 2 + 1 positions (v2's models).
         blocks: 5 to 7 add copies of block 4, each with a stride of its own (v3, section 3.2, "cascaded").
     """
@@ -94,7 +101,7 @@ class ResNet(nn.Module):
         self,
         depths: Sequence[int],
         *,
-        multi_grid: Sequence[int] = (1, 1, 1),
+        multi_grid: Sequence[int] = (1, 2, 4),
         stride_placement: StridePlacement = "last_3x3",
         stem: Stem = "7x7",
         ceil_mode: bool = False,
@@ -105,13 +112,17 @@ class ResNet(nn.Module):
             raise AtrousError(f"blocks={blocks} is not 4, 5, 6 or 7")
         if len(multi_grid) != depths[3]:
             raise AtrousError(f"multi_grid={tuple(multi_grid)} needs {depths[3]} numbers, one a unit of block 4")
-        if stem not in ("7x7", "beta"):
-            raise AtrousError(f"stem={stem!r} is not 7x7 or beta")
-        if stride_placement not in ("last_3x3", "first_3x3", "first_1x1"):
-            raise AtrousError(f"stride_placement={stride_placement!r} is not last_3x3, first_3x3 or first_1x1")
-        self.low_level_before_sum = stride_placement == "last_3x3"
-        in_channels = 128 if stem == "beta" else 64
-        self.conv1 = _beta_stem() if stem == "beta" else AtrousConv2d(3, 64, 7, stride=2)
+        if stem not in get_args(Stem):
+            raise AtrousError(f"stem={stem!r} is not one of {', '.join(get_args(Stem))}")
+        if stride_placement not in get_args(StridePlacement):
+            raise AtrousError(
+                f"stride_placement={stride_placement!r} is not one of {', '.join(get_args(StridePlacement))}"
+            )
+        self.stride_placement = stride_placement
+        in_channels = THREE_CONV_STEMS[stem][-1] if stem in THREE_CONV_STEMS else 64
+        self.conv1 = (
+            _three_convs(*THREE_CONV_STEMS[stem]) if stem in THREE_CONV_STEMS else AtrousConv2d(3, 64, 7, stride=2)
+        )
         self.bn1 = BatchNorm2d(in_channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=ceil_mode)
@@ -132,6 +143,7 @@ class ResNet(nn.Module):
             setattr(self, f"layer{index + 1}", nn.Sequential(*units))
         self.out_channels = in_channels
         self.low_level_channels = 64 * Bottleneck.expansion
+        self.middle_level_channels = 128 * Bottleneck.expansion
         self.auxiliary_channels = 256 * Bottleneck.expansion
 
     def set_output_stride(self, output_stride: int) -> None:
@@ -142,75 +154,45 @@ class ResNet(nn.Module):
         return [getattr(self, f"layer{index + 1}") for index in range(self._blocks)]
 
     def forward(self, x: Tensor) -> Features:
-        """N×3×H×W to the low-level map (256 channels, stride 4), the last (2048) and block 3's (1024).
+        """N×3×H×W to the maps at strides 4 and 8 (256 and 512 channels), the last (2048) and block 3's (1024).
 
-        v3+ takes "Conv2 before striding": with the stride in a block's last unit that is the residual branch
-        of block 1's second unit before the sum (the released code's `unit_2/bottleneck_v1/conv3`), otherwise
-        block 1's output.
+        v3+ takes "Conv2 before striding" and, in one of its decoders, Conv3. With the stride in a block's last unit
+        that is the residual branch of the unit before it, not yet summed (the released code's
+        `block1/unit_2/bottleneck_v1/conv3`), otherwise the block's output.
         """
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        first, *rest = self._layers()
-        low_level = x
-        for index, unit in enumerate(first):
+        layers = self._layers()
+        x, low_level = self._run(layers[0], x)
+        x, middle_level = self._run(layers[1], x)
+        auxiliary = x = layers[2](x)
+        for layer in layers[3:]:
+            x = layer(x)
+        return Features(low_level, x, middle_level, auxiliary)
+
+    def _run(self, layer: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
+        """A block's output, and what a decoder takes of it."""
+        taken = x
+        for index, unit in enumerate(layer):
             assert isinstance(unit, Bottleneck)
             residual = unit.residual(x)
             x = unit.merge(x, residual)
-            if index == 1 and self.low_level_before_sum:
-                low_level = residual
-        if not self.low_level_before_sum:
-            low_level = x
-        auxiliary = x
-        for index, layer in enumerate(rest, start=2):
-            x = layer(x)
-            if index == 3:
-                auxiliary = x
-        return Features(low_level, x, auxiliary)
+            if index == len(layer) - 2:
+                taken = residual
+        return x, taken if self.stride_placement == "last_3x3" else x
 
 
-def _beta_stem() -> nn.Sequential:
+def _three_convs(first: int, second: int, third: int) -> nn.Sequential:
     """Three 3×3 convolutions; the last one's batch norm and ReLU are the ResNet's own `bn1` and `relu`."""
     return nn.Sequential(
-        AtrousConv2d(3, 64, 3, stride=2),
-        BatchNorm2d(64),
+        AtrousConv2d(3, first, 3, stride=2),
+        BatchNorm2d(first),
         nn.ReLU(inplace=True),
-        AtrousConv2d(64, 64, 3),
-        BatchNorm2d(64),
+        AtrousConv2d(first, second, 3),
+        BatchNorm2d(second),
         nn.ReLU(inplace=True),
-        AtrousConv2d(64, 128, 3),
+        AtrousConv2d(second, third, 3),
     )
 
 
-def resnet50(
-    *,
-    multi_grid: Sequence[int] = (1, 2, 4),
-    stride_placement: StridePlacement = "last_3x3",
-    stem: Stem = "7x7",
-    ceil_mode: bool = False,
-    blocks: int = 4,
-) -> ResNet:
-    return ResNet(
-        (3, 4, 6, 3),
-        multi_grid=multi_grid,
-        stride_placement=stride_placement,
-        stem=stem,
-        ceil_mode=ceil_mode,
-        blocks=blocks,
-    )
-
-
-def resnet101(
-    *,
-    multi_grid: Sequence[int] = (1, 2, 4),
-    stride_placement: StridePlacement = "last_3x3",
-    stem: Stem = "7x7",
-    ceil_mode: bool = False,
-    blocks: int = 4,
-) -> ResNet:
-    return ResNet(
-        (3, 4, 23, 3),
-        multi_grid=multi_grid,
-        stride_placement=stride_placement,
-        stem=stem,
-        ceil_mode=ceil_mode,
-        blocks=blocks,
-    )
+resnet50 = partial(ResNet, (3, 4, 6, 3))
+resnet101 = partial(ResNet, (3, 4, 23, 3))

@@ -71,7 +71,8 @@ class Xception(nn.Module):
     """Two 3×3 convolutions, then entry flow, middle flow and exit flow.
 
     Low-level features for v3+ are those of the released code: the second separable convolution's output, before its
-    ReLU, in the module that leaves stride 4 (entry_flow/block2, in Xception-71 block3): 256 channels.
+    ReLU, in the module that leaves stride 4 (entry_flow/block2, in Xception-71 block3): 256 channels. Middle-level
+    ones are the same of the module that leaves stride 8: 728 channels.
 
     Args:
         entry: channels and stride of the entry flow's modules.
@@ -88,6 +89,8 @@ class Xception(nn.Module):
         for channels, module_stride in entry:
             if stride == 4 and module_stride == 2:
                 self.low_level_index = len(blocks)
+            elif stride == 8 and module_stride == 2:
+                self.middle_level_index = len(blocks)
             blocks.append(XceptionModule(in_channels, (channels,) * 3, module_stride, "conv"))
             in_channels, stride = channels, stride * module_stride
         blocks += [XceptionModule(in_channels, (in_channels,) * 3, 1, "sum") for _ in range(middle)]
@@ -96,19 +99,22 @@ class Xception(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.out_channels = blocks[-1].out_channels
         self.low_level_channels = blocks[self.low_level_index].inner_channels
+        self.middle_level_channels = blocks[self.middle_level_index].inner_channels
 
     def set_output_stride(self, output_stride: int) -> None:
         apply_output_stride(self.blocks, output_stride, self.stem_stride)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Features:
-        """N×3×H×W to the low-level map (256 channels, stride 4) and the last (2048 channels)."""
+        """N×3×H×W to the maps at strides 4 (256 channels) and 8 (728), and the last (2048)."""
         x = self.stem(x)
-        low_level = x
+        low_level = middle_level = x
         for index, block in enumerate(self.blocks):
             x, inner = block(x)
             if index == self.low_level_index:
                 low_level = inner
-        return Features(low_level, x)
+            elif index == self.middle_level_index:
+                middle_level = inner
+        return Features(low_level, x, middle_level)
 
 
 def xception41() -> Xception:

@@ -1,7 +1,7 @@
 """Atrous (separable) convolution, ASPP, image pooling and the decoder."""
 
 from atrous.layers.aspp import ASPP, ImagePooling
-from atrous.layers.conv import AtrousConv2d, ConvNormAct, SeparableConv, activation
+from atrous.layers.conv import AtrousConv2d, ConvNormAct, PlainSeparableConv, SeparableConv, activation
 from atrous.layers.decoder import Decoder
 from atrous.layers.norm import BatchNorm2d
 from atrous.layers.spp import SpatialPyramidPooling
@@ -13,6 +13,7 @@ __all__ = [
     "ConvNormAct",
     "Decoder",
     "ImagePooling",
+    "PlainSeparableConv",
     "SeparableConv",
     "SpatialPyramidPooling",
     "activation",

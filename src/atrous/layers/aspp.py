@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.errors import AtrousError
-from atrous.layers.conv import ConvNormAct, SeparableConv
+from atrous.layers.conv import ConvLayer, ConvNormAct
 
 
 class ImagePooling(nn.Module):
@@ -32,7 +32,9 @@ class ASPP(nn.Module):
 
     Args:
         rates: one 3×3 branch for each, e.g. (6, 12, 18) at output stride 16.
-        separable: the 3×3 branches are atrous separable convolutions (v3+).
+        channels: of each branch and of the projection.
+        conv: the 3×3 branches; atrous separable convolutions in v3+.
+        project_kernel_size: of the projection; all but mmsegmentation's have 1.
         dropout: probability of dropping (the released code keeps .9).
     """
 
@@ -42,16 +44,16 @@ class ASPP(nn.Module):
         rates: Sequence[int] = (6, 12, 18),
         *,
         channels: int = 256,
-        separable: bool = False,
+        conv: ConvLayer = ConvNormAct,
         image_pooling: bool = True,
+        project_kernel_size: int = 1,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.pointwise = ConvNormAct(in_channels, channels)
-        branch = SeparableConv if separable else ConvNormAct
-        self.atrous = nn.ModuleList(branch(in_channels, channels, 3, rate=rate) for rate in rates)
+        self.atrous = nn.ModuleList(conv(in_channels, channels, 3, rate=rate) for rate in rates)
         self.image_pooling = ImagePooling(in_channels, channels) if image_pooling else None
-        self.project = ConvNormAct(channels * (1 + len(rates) + image_pooling), channels)
+        self.project = ConvNormAct(channels * (1 + len(rates) + image_pooling), channels, project_kernel_size)
         self.dropout = nn.Dropout(dropout)
         self.channels = channels
 

@@ -10,6 +10,7 @@ from atrous.layers.norm import BatchNorm2d
 from atrous.ops import depthwise_conv2d
 
 Activation = Literal["relu", "relu6", "hard_swish"]
+Padding = Literal["centred", "same", "none"]
 _ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hard_swish": nn.Hardswish}
 
 
@@ -21,7 +22,8 @@ class AtrousConv2d(nn.Conv2d):
 
     Args:
         padding: "centred" pads rate·(k-1)/2 on every side. "same" is TensorFlow's rule, in which a stride of
-            two on an even size pads less on the top and left: the two differ there and nowhere else.
+            two on an even size pads less on the top and left: the two differ there and nowhere else. "none"
+            leaves it to the caller, and the size is then less by rate·(k-1) before the stride divides it.
     """
 
     def __init__(
@@ -33,10 +35,11 @@ class AtrousConv2d(nn.Conv2d):
         rate: int = 1,
         groups: int = 1,
         bias: bool = False,
-        padding: Literal["centred", "same"] = "centred",
+        padding: Padding = "centred",
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride=stride, groups=groups, bias=bias)
         self._same = padding == "same"
+        self._pads = padding != "none"
         self.rate = rate
 
     @property
@@ -46,7 +49,12 @@ class AtrousConv2d(nn.Conv2d):
     @rate.setter
     def rate(self, rate: int) -> None:
         self.dilation = (rate, rate)
-        self.padding: tuple[int, int] = (rate * (self.kernel_size[0] - 1) // 2,) * 2
+        self.padding: tuple[int, int] = (self.reach if self._pads else 0,) * 2
+
+    @property
+    def reach(self) -> int:
+        """How far the kernel sees to each side, in positions."""
+        return self.rate * (self.kernel_size[0] - 1) // 2
 
     def set_stride(self, stride: int) -> None:
         self.stride = (stride, stride)
@@ -95,7 +103,7 @@ class ConvNormAct(nn.Sequential):
         groups: int = 1,
         act: Activation | None = "relu",
         eps: float = 1e-5,
-        padding: Literal["centred", "same"] = "centred",
+        padding: Padding = "centred",
     ) -> None:
         conv = AtrousConv2d(in_channels, out_channels, kernel_size, stride, rate, groups, padding=padding)
         layers = OrderedDict(conv=conv, bn=BatchNorm2d(out_channels, eps=eps))
@@ -129,3 +137,27 @@ class SeparableConv(nn.Sequential):
     def conv(self) -> AtrousConv2d:
         """The convolution that carries the rate."""
         return self.depthwise.conv
+
+
+class PlainSeparableConv(nn.Sequential):
+    """Depthwise k×k at a rate, 1×1, then batch norm and ReLU once: without v3+'s batch norm and ReLU between the two.
+
+    As in segmentation_models.pytorch and in VainF's `--separable_conv`.
+    """
+
+    depthwise: AtrousConv2d
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, rate: int = 1) -> None:
+        depthwise = AtrousConv2d(in_channels, in_channels, kernel_size, rate=rate, groups=in_channels)
+        pointwise = AtrousConv2d(in_channels, out_channels, 1)
+        norm = BatchNorm2d(out_channels)
+        super().__init__(OrderedDict(depthwise=depthwise, pointwise=pointwise, bn=norm, act=nn.ReLU(inplace=True)))
+
+    @property
+    def conv(self) -> AtrousConv2d:
+        """The convolution that carries the rate."""
+        return self.depthwise
+
+
+# What ASPP's branches and the decoder are made of: (in_channels, out_channels, kernel_size, rate=...) to a layer.
+ConvLayer = type[ConvNormAct] | type[SeparableConv] | type[PlainSeparableConv]

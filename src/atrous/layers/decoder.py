@@ -1,20 +1,25 @@
 """The decoder of v3+ (section 3.1, "Proposed decoder")."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atrous.layers.conv import ConvNormAct, SeparableConv
+from atrous.errors import AtrousError
+from atrous.layers.conv import ConvLayer, ConvNormAct
 
 
 class Decoder(nn.Module):
     """Joins the encoder's output with low-level features, reduced to few channels, and refines the two.
 
     The encoder's output is upsampled to the low-level map, concatenated with it (encoder first, as in the
-    released code) and passed through two 3×3 convolutions. Table 1 of the paper chose 48 channels, table 2
-    the two 3×3×256.
+    released code) and passed through convolutions. Table 1 of the paper chose 48 channels, table 2 two 3×3×256
+    among the forms that the arguments give.
 
     Args:
+        low_level_channels: of the 1×1 convolution on the low-level features.
+        channels, kernel_size, depth, conv: of the convolutions behind the concatenation.
         align_corners: how the encoder's map is resized; the released code uses True throughout.
     """
 
@@ -25,16 +30,20 @@ class Decoder(nn.Module):
         *,
         low_level_channels: int = 48,
         channels: int = 256,
-        separable: bool = False,
+        kernel_size: int = 3,
+        depth: int = 2,
+        conv: ConvLayer = ConvNormAct,
         align_corners: bool = True,
     ) -> None:
         super().__init__()
-        conv = SeparableConv if separable else ConvNormAct
+        if min(low_level_channels, channels, depth) < 1 or kernel_size % 2 == 0:
+            raise AtrousError(
+                f"a decoder of {low_level_channels} low-level channels and {depth} convolutions "
+                f"{kernel_size}×{kernel_size}×{channels} cannot be: numbers from 1 up, and an odd kernel"
+            )
         self.low_level = ConvNormAct(low_level_in_channels, low_level_channels)
-        self.fuse = nn.Sequential(
-            conv(in_channels + low_level_channels, channels, 3),
-            conv(channels, channels, 3),
-        )
+        widths = [in_channels + low_level_channels] + [channels] * depth
+        self.fuse = nn.Sequential(*(conv(*pair, kernel_size) for pair in pairwise(widths)))
         self.channels = channels
         self.align_corners = align_corners
 

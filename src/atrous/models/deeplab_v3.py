@@ -1,21 +1,44 @@
 """DeepLab v3 (arXiv 1706.05587): atrous backbone, ASPP with image pooling, 1×1 logits (section 3.3)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
-from atrous.layers import ASPP
+from atrous.layers import ASPP, ConvNormAct, SeparableConv
 from atrous.models.registry import register
 from atrous.models.segmentation import SegmentationModel, initialise, logits_layer, rates_at
 
 PAPER_RATES = (6, 12, 18)  # section 3.3, at output stride 16
 
 
-class DeepLabV3(SegmentationModel):
+class ASPPModel(SegmentationModel):
+    """A backbone and ASPP on it: v3 but for its logits, and the encoder of v3+.
+
+    Args:
+        aspp_rates: None takes the paper's, which follow the output stride; rates that are given stay as they are.
+        aspp: ASPP's other arguments.
+    """
+
+    def __init__(self, backbone: nn.Module, num_classes: int, aspp_rates: Sequence[int] | None, **aspp: Any) -> None:
+        rates = PAPER_RATES if aspp_rates is None else tuple(aspp_rates)
+        super().__init__(backbone, num_classes)
+        self.aspp = ASPP(backbone.out_channels, rates, **aspp)  # type: ignore[arg-type]
+        self._rates_follow = aspp_rates is None
+
+    def _follow_output_stride(self, output_stride: int) -> None:
+        super()._follow_output_stride(output_stride)
+        if self._rates_follow:
+            self.aspp.set_rates(rates_at(PAPER_RATES, output_stride))
+
+
+class DeepLabV3(ASPPModel):
     """Logits straight from ASPP, at the output stride.
 
     Args:
         aspp_rates: None takes the paper's, which follow the output stride; rates that are given stay as they are.
+        image_pooling: with image-level features.
+        separable: ASPP uses atrous separable convolutions (v3+, section 3.1).
     """
 
     paper = "v3, arXiv 1706.05587, section 3.3"
@@ -30,19 +53,11 @@ class DeepLabV3(SegmentationModel):
         image_pooling: bool = True,
         separable: bool = False,
     ) -> None:
-        rates = PAPER_RATES if aspp_rates is None else tuple(aspp_rates)
-        aspp = ASPP(backbone.out_channels, rates, separable=separable, image_pooling=image_pooling)  # type: ignore[arg-type]
-        super().__init__(backbone, num_classes)
-        self.aspp = aspp
-        self._rates_follow = aspp_rates is None
+        conv = SeparableConv if separable else ConvNormAct
+        super().__init__(backbone, num_classes, aspp_rates, conv=conv, image_pooling=image_pooling)
         initialise(self)
-        self.logits = logits_layer(aspp.channels, num_classes)
+        self.logits = logits_layer(self.aspp.channels, num_classes)
         self.set_output_stride(output_stride)
-
-    def _follow_output_stride(self, output_stride: int) -> None:
-        super()._follow_output_stride(output_stride)
-        if self._rates_follow:
-            self.aspp.set_rates(rates_at(PAPER_RATES, output_stride))
 
     def coarse_logits(self, x: Tensor) -> Tensor:
         logits: Tensor = self.logits(self.aspp(self.backbone(x).output))

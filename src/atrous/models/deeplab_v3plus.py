@@ -1,21 +1,25 @@
 """DeepLab v3+ (arXiv 1802.02611): v3 as the encoder, and a decoder on low-level features (section 3.1)."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
-from atrous.layers import ASPP, Decoder
-from atrous.models.deeplab_v3 import COUNTED, LITE, PAPER_RATES, XCEPTION
+from atrous.layers import ConvNormAct, Decoder, SeparableConv
+from atrous.models.deeplab_v3 import COUNTED, LITE, XCEPTION, ASPPModel
 from atrous.models.registry import register
-from atrous.models.segmentation import SegmentationModel, initialise, logits_layer, rates_at
+from atrous.models.segmentation import initialise, logits_layer
 
 
-class DeepLabV3Plus(SegmentationModel):
+class DeepLabV3Plus(ASPPModel):
     """Logits at stride 4, from the decoder.
 
     Args:
-        aspp_rates: None takes the paper's, which follow the output stride; rates that are given stay as they are.
+        aspp_rates, image_pooling: as in `DeepLabV3`.
         separable: ASPP and decoder use atrous separable convolutions (section 3.1).
+        low_level_channels: of the 1×1 convolution on the low-level features (table 1).
+        decoder_channels, decoder_kernel_size, decoder_depth: of the convolutions behind the concatenation (table 2).
+        conv3: a decoder at stride 8 before the one at stride 4, of the same form (table 2, "Conv3").
     """
 
     paper = "v3+, arXiv 1802.02611, section 3.1"
@@ -29,25 +33,39 @@ class DeepLabV3Plus(SegmentationModel):
         aspp_rates: Sequence[int] | None = None,
         image_pooling: bool = True,
         separable: bool = False,
+        low_level_channels: int = 48,
+        decoder_channels: int = 256,
+        decoder_kernel_size: int = 3,
+        decoder_depth: int = 2,
+        conv3: bool = False,
     ) -> None:
-        rates = PAPER_RATES if aspp_rates is None else tuple(aspp_rates)
-        aspp = ASPP(backbone.out_channels, rates, separable=separable, image_pooling=image_pooling)  # type: ignore[arg-type]
-        super().__init__(backbone, num_classes)
-        self.aspp = aspp
-        self._rates_follow = aspp_rates is None
-        self.decoder = Decoder(aspp.channels, backbone.low_level_channels, separable=separable)  # type: ignore[arg-type]
+        conv = SeparableConv if separable else ConvNormAct
+        super().__init__(backbone, num_classes, aspp_rates, conv=conv, image_pooling=image_pooling)
+        decoder = partial(
+            Decoder,
+            low_level_channels=low_level_channels,
+            channels=decoder_channels,
+            kernel_size=decoder_kernel_size,
+            depth=decoder_depth,
+            conv=conv if decoder_kernel_size > 1 else ConvNormAct,
+            align_corners=self.align_corners,
+        )
+        channels = self.aspp.channels
+        self.middle_decoder: Decoder | None = None
+        if conv3:
+            self.middle_decoder = decoder(channels, backbone.middle_level_channels)  # type: ignore[arg-type]
+            channels = self.middle_decoder.channels
+        self.decoder = decoder(channels, backbone.low_level_channels)  # type: ignore[arg-type]
         initialise(self)
         self.logits = logits_layer(self.decoder.channels, num_classes)
         self.set_output_stride(output_stride)
 
-    def _follow_output_stride(self, output_stride: int) -> None:
-        super()._follow_output_stride(output_stride)
-        if self._rates_follow:
-            self.aspp.set_rates(rates_at(PAPER_RATES, output_stride))
-
     def coarse_logits(self, x: Tensor) -> Tensor:
         features = self.backbone(x)
-        logits: Tensor = self.logits(self.decoder(self.aspp(features.output), features.low_level))
+        encoded = self.aspp(features.output)
+        if self.middle_decoder is not None:
+            encoded = self.middle_decoder(encoded, features.middle_level)
+        logits: Tensor = self.logits(self.decoder(encoded, features.low_level))
         return logits
 
 

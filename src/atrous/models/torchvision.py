@@ -14,17 +14,16 @@ order: `classifier.0.convs.0` is `aspp.pointwise`, `.1` to `.3` `aspp.atrous.0` 
 
 from torch import Tensor, nn
 
-from atrous.errors import AtrousError
-from atrous.layers import ASPP, ConvNormAct
+from atrous.backbones import Features
+from atrous.layers import ConvNormAct
+from atrous.models.auxiliary import AuxiliaryASPPModel
 from atrous.models.registry import register
-from atrous.models.segmentation import SegmentationModel, initialise, logits_layer
-from atrous.ops import upsample_cross_entropy
+from atrous.models.segmentation import initialise, logits_layer
 
 RATES = (12, 24, 36)
-AUXILIARY_WEIGHT = 0.4  # in torchvision's training script
 
 
-class TorchvisionDeepLabV3(SegmentationModel):
+class TorchvisionDeepLabV3(AuxiliaryASPPModel):
     """torchvision's DeepLab v3.
 
     Args:
@@ -33,54 +32,20 @@ class TorchvisionDeepLabV3(SegmentationModel):
     """
 
     default_output_stride = 8
+    align_corners = False
     paper = "v3, arXiv 1706.05587, as in torchvision"
 
     def __init__(self, backbone: nn.Module, num_classes: int, output_stride: int, *, aux: bool = False) -> None:
-        super().__init__(backbone, num_classes)
-        self.align_corners = False
-        self.aspp = ASPP(backbone.out_channels, RATES, dropout=0.5)  # type: ignore[arg-type]
+        super().__init__(backbone, num_classes, RATES, dropout=0.5)
         self.refine = ConvNormAct(self.aspp.channels, 256, 3)
         initialise(self)
         self.logits = logits_layer(256, num_classes)
-        self.auxiliary: ConvNormAct | None = None
         if aux:
-            in_channels: int = backbone.auxiliary_channels  # type: ignore[assignment]
-            self.auxiliary = ConvNormAct(in_channels, in_channels // 4, 3)
-            initialise(self.auxiliary)
-            self.auxiliary_dropout = nn.Dropout(0.1)
-            self.auxiliary_logits = logits_layer(in_channels // 4, num_classes)
+            self.add_auxiliary_head()
         self.set_output_stride(output_stride)
 
-    def coarse_logits(self, x: Tensor) -> Tensor:
-        return self._head(self.backbone(x).output)
-
-    def all_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """N×3×H×W to the coarse logits and the auxiliary head's, of one size in a ResNet.
-
-        Raises:
-            AtrousError: the model has no auxiliary head.
-        """
-        if self.auxiliary is None:
-            raise AtrousError("this model has no auxiliary head: make it with aux=True")
-        features = self.backbone(x)
-        hidden = self.auxiliary_dropout(self.auxiliary(features.auxiliary))
-        return self._head(features.output), self.auxiliary_logits(hidden)
-
-    def loss(self, x: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
-        """The loss of torchvision's training script: the cross-entropy, and .4 of the auxiliary head's if there is one.
-
-        Args:
-            target: N×H×W integers in 0..K-1, or `ignore_index`.
-        """
-        if self.auxiliary is None:
-            return upsample_cross_entropy(self.coarse_logits(x), target, ignore_index, self.align_corners)
-        main, auxiliary = (
-            upsample_cross_entropy(logits, target, ignore_index, self.align_corners) for logits in self.all_logits(x)
-        )
-        return main + AUXILIARY_WEIGHT * auxiliary
-
-    def _head(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.logits(self.refine(self.aspp(features)))
+    def head(self, features: Features) -> Tensor:
+        logits: Tensor = self.logits(self.refine(self.aspp(features.output)))
         return logits
 
 
