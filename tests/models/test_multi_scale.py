@@ -41,6 +41,15 @@ def test_the_logits_are_the_maximum_over_the_scales(model):
     assert all((expected == resized(m, (9, 17))).any() for m in (half, three_quarters, full))
 
 
+def test_without_aligned_corners_sides_are_rounded_down_and_sampled_at_exactly_the_scale(model):
+    """37 pixels at .5 are 18, of which the first stands between pixels 0 and 1, the last between 34 and 35."""
+    model.align_corners = False
+    wrapped, x = MultiScale(model, (0.5,)), torch.randn(1, 3, 37, 37)
+    between = (x[..., :36, :36] + x[..., 1:37, :36] + x[..., :36, 1:37] + x[..., 1:37, 1:37])[..., ::2, ::2] / 4
+    with torch.inference_mode():
+        torch.testing.assert_close(wrapped.coarse_logits(x), model.coarse_logits(between))
+
+
 def test_the_loss_is_one_for_each_scale_and_one_for_the_maximum(model):
     """The ground truth at every eighth pixel, as in the paper's code, and at what the smaller maps stand for."""
     x, target = torch.randn(1, 3, 65, 65), torch.randint(0, 4, (1, 65, 65))

@@ -90,3 +90,47 @@ def test_torchvisions_mobilenet_v3(torchvision, size):
     x = torch.randn(1, 3, 65, 97, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         assert deviation(ours(x).output, theirs(x)) < CLOSE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("name", ["resnet50", "resnet101"])
+def test_smps_resnet(smp, name, output_stride):
+    """Every feature that both give; the names are the same."""
+    theirs = randomise(smp.encoders.get_encoder(name, output_stride=output_stride))
+    ours = BACKBONES[name](multi_grid=(1, 1, 1), stride_placement="first_3x3_dilated").double().eval()
+    ours.load_state_dict(theirs.state_dict())
+    ours.set_output_stride(output_stride)
+    x = torch.randn(1, 3, 65, 97, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        features, expected = ours(x), theirs(x)[2:]
+    given = (features.low_level, features.middle_level, features.auxiliary, features.output)
+    for our_map, their_map in zip(given, expected, strict=True):
+        assert deviation(our_map, their_map) < CLOSE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stem", "name"), [("beta", "resnet50s"), ("deep", "resnet50c")])
+def test_timms_stems_of_three_convolutions(timm, stem, name):
+    theirs = randomise(timm.create_model(name, pretrained=False, num_classes=0))
+    ours = BACKBONES["resnet50"](multi_grid=(1, 1, 1), stride_placement="first_3x3", stem=stem).double().eval()
+    copy_in_order(theirs, ours)
+    ours.set_output_stride(32)
+    x = torch.randn(1, 3, 65, 97, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert deviation(ours(x).output, theirs.forward_features(x)) < CLOSE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+def test_smps_mobilenet_v2(smp, output_stride):
+    """torchvision's MobileNetV2, whose last stages smp dilates whole."""
+    theirs = randomise(smp.encoders.get_encoder("mobilenet_v2", output_stride=output_stride))
+    ours = BACKBONES["mobilenet_v2"](variant="torchvision", last=True).double().eval()
+    copy_in_order(theirs, ours)
+    ours.set_output_stride(output_stride)
+    x = torch.randn(1, 3, 65, 97, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        features, expected = ours(x), theirs(x)
+    for our_map, their_map in ((features.low_level, 2), (features.middle_level, 3), (features.output, 5)):
+        assert deviation(our_map, expected[their_map]) < CLOSE

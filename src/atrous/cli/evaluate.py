@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: str = typer.Argument(..., help="A name that `atrous models` lists, a directory, or a .safetensors file."),
+    model: str = typer.Argument(
+        ...,
+        help="A name that `atrous models` lists, a directory, or a checkpoint as for `atrous convert`.",
+    ),
     data: Path = typer.Option(..., "--data", help="Folder with images/<split>/, masks/<split>/ and classes.json."),
     split: str = typer.Option("val", help="Which of its splits."),
     scales: str = typer.Option("1", help="Scales to average over, between commas: .5,.75,1,1.25"),
@@ -33,7 +36,7 @@ def evaluate(
     folder = SegmentationFolder(data, split)
     with report(len(folder)) as lines:
         lines.begin(f"loading {model}")
-        predictor = load(model, device)
+        predictor = load(model, device, progress=lines.fetched)
         if output_stride is not None:
             predictor.model.set_output_stride(output_stride)
         lines.begin("evaluating")

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from atrous import __version__
+from atrous.cli.convert import convert
 from atrous.cli.evaluate import evaluate
 from atrous.cli.models import models
 from atrous.cli.predict import predict
@@ -93,6 +94,7 @@ app.command()(predict)
 app.command()(models)
 app.command("eval")(evaluate)
 app.command()(train)
+app.command()(convert)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """`atrous models`: what can be loaded by name."""
 
 import json as json_format
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -8,6 +9,8 @@ import typer
 from atrous.cli.architectures import print_architectures
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from atrous.weights import ModelCard
 
 
@@ -16,21 +19,24 @@ def models(
     size: int = typer.Option(513, min=1, help="The input's side that their multiply-adds are counted for."),
     json: bool = typer.Option(False, "--json", help="One JSON object a model, with all that is known of it."),
 ) -> None:
-    """List the models that come with Atrous: classes, size, licence, training and scores."""
+    """List the models that `--model` takes by name: those that come with Atrous, and published ones that it fetches."""
     if architectures:
         print_architectures(size, json)
         return
-    from atrous.weights import list_bundled, read_card
+    from atrous.weights import is_fetched, list_bundled, list_zoo, read_card
 
-    found = [(name, *read_card(name)) for name in list_bundled()]
-    described = [_describe(name, config, card) for name, config, card in found]
+    described = [_describe(name, *read_card(name)) for name in list_bundled()]
+    published = [{**asdict(entry), "fetched": is_fetched(entry)} for entry in list_zoo()]
     if json:
-        for model in described:
+        for model in (*described, *published):
             typer.echo(json_format.dumps(model))
-    elif described:
+        return
+    if described:
         _print_table(described)
     else:
-        typer.echo("No model comes with this installation. Load your own: --model DIRECTORY or FILE.safetensors")
+        typer.echo("No model comes with this installation. Load your own: --model DIRECTORY or FILE")
+    typer.echo("\nPublished by others; fetched when first named, and kept:\n")
+    _print_published(published)
 
 
 def _describe(name: str, config: dict[str, Any], card: "ModelCard") -> dict[str, Any]:
@@ -56,7 +62,6 @@ def _parameters(config: dict[str, Any]) -> int:
 
 
 def _print_table(described: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -73,6 +78,26 @@ def _print_table(described: list[dict[str, Any]]) -> None:
             _scores(model["provenance"].get("scores", {})),
             model["licence"],
         )
+    _print(table)
+
+
+def _print_published(published: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("name", no_wrap=True, style="bold")
+    for title in ("classes", "published score", "licence", "here"):
+        table.add_column(title, overflow="fold")
+    for model in published:
+        aliases = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
+        here = "yes" if model["fetched"] else ""
+        table.add_row(model["name"] + aliases, model["classes"], model["score"], model["licence"], here)
+    _print(table)
+
+
+def _print(table: "Table") -> None:
+    from rich.console import Console
+
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200  # a file or a pipe has no width to wrap for

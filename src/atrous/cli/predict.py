@@ -22,7 +22,7 @@ def predict(
         "street",
         "--model",
         "-m",
-        help="A name that `atrous models` lists, a directory, or a .safetensors file.",
+        help="A name that `atrous models` lists, a directory, or a checkpoint as for `atrous convert`.",
     ),
     mask: bool = typer.Option(False, "--mask", help="Write masks alone: NAME.png, each pixel a class's index."),
     overlay: bool = typer.Option(False, "--overlay", help="Write overlays alone: NAME_overlay.jpg."),
@@ -63,7 +63,7 @@ def predict(
         from atrous.cli.writing import Written, write_behind
         from atrous.inference import load
 
-        predictor = load(model, device)
+        predictor = load(model, device, progress=lines.fetched)
         lines.begin("predicting")
         begun = time.perf_counter()
         results = predictor.timed_stream([photo.path for photo in photos], lines.advance, **options)

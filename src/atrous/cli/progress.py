@@ -21,6 +21,12 @@ class Report:
         if self._bar:
             self._bar.reset(self._bar.task_ids[0], description=what)
 
+    def fetched(self, done: int, total: int | None) -> None:
+        """So many bytes of a download are here."""
+        if self._bar:
+            of = f" of {total / 1e6:.1f}" if total else ""
+            self._bar.update(self._bar.task_ids[0], description=f"fetching, {done / 1e6:.1f}{of} MB")
+
     def advance(self, share: float) -> None:
         """So much of one photo is done."""
         if self._bar:

@@ -18,7 +18,7 @@ from atrous.inference.lookahead import read_ahead
 from atrous.inference.network import Image, Network
 from atrous.inference.segmentation import Failure, Segmentation
 from atrous.models import SegmentationModel
-from atrous.weights import ModelCard, load_model
+from atrous.weights import ModelCard, open_model, save_model
 
 Result: TypeAlias = Segmentation | Failure
 
@@ -111,6 +111,37 @@ class Predictor:
             raise outcome
         return outcome
 
+    def save(self, directory: str | Path, dtype: torch.dtype | None = None) -> Path:
+        """Writes the model so that `atrous.load` gives it back; see `atrous.weights.save_model`."""
+        return save_model(self.model, self.card, directory, dtype)
+
+    def save_pretrained(self, directory: str | Path, **options: Any) -> None:
+        """The same with a model card for the Hugging Face Hub; `options` are huggingface_hub's."""
+        from atrous.inference.hub import Published
+
+        Published(self).save_pretrained(directory, **options)
+
+    def push_to_hub(self, repository: str, **options: Any) -> str:
+        """Uploads the model to the Hugging Face Hub and returns its address; `options` are huggingface_hub's."""
+        from atrous.inference.hub import Published
+
+        return Published(self).push_to_hub(repository, **options)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> "Predictor":
+        """A predictor from a directory or from the Hugging Face Hub.
+
+        Args:
+            source: the directory, or the model's name there, e.g. "google/deeplabv3_mobilenet_v2_1.0_513".
+            options: `device`, and huggingface_hub's: `revision`, `token`, `cache_dir`, `local_files_only`, …
+
+        Raises:
+            WeightsError: nothing there, or not a model.
+        """
+        from atrous.inference.hub import from_hub
+
+        return from_hub(source, **options)
+
     def stream(
         self,
         sources: Iterable[ImageSource],
@@ -177,20 +208,23 @@ class Predictor:
         )
 
 
-def load(source: str | Path, device: str | torch.device = "auto") -> Predictor:
-    """A predictor from a saved model.
+def load(source: str | Path, device: str | torch.device = "auto", **options: Any) -> Predictor:
+    """A predictor from whatever stands for a model; see `atrous.weights.open_model`.
 
     Args:
-        source: a bundled model's name, a directory with `config.json` and `model.safetensors`, or a
-            `.safetensors` file.
+        source: a bundled or published model's name (the latter is fetched once), a directory or file that Atrous
+            wrote, or another project's checkpoint.
         device: as for `Predictor`.
+        options: `classes` (names, or "voc", "cityscapes", "ade20k"), `progress` (a callback for bytes that are
+            fetched), and what a checkpoint does not tell, as for `create_model`, e.g. `output_stride=8`.
 
     Raises:
-        WeightsError: nothing there, or not a model.
+        WeightsError: nothing there, not a model, or one that cannot be carried over faithfully.
         AtrousError: a device that is not there.
     """
     chosen = choose_device(device)  # before the seconds that loading takes
-    return Predictor(*load_model(source), device=chosen)
+    opened = open_model(source, **options)
+    return Predictor(opened.model, opened.card, device=chosen)
 
 
 def _batches(reads: Iterable[_Read], labelling: Labelling) -> Iterator[list[_Read]]:

@@ -83,12 +83,16 @@ class MultiScale(SegmentationModel):
         return torch.stack(losses).sum()
 
     def _at(self, x: Tensor, scale: float) -> Tensor:
-        """The image at a scale: with aligned corners a side of k·stride + 1 stays of that kind, 321 to 241 to 161."""
+        """The image at a scale: with aligned corners a side of k·stride + 1 stays of that kind, 321 to 241 to 161.
+
+        Without, as in kazuto1011's code: rounded down, and sampled at exactly that scale, whatever was rounded off.
+        """
         if scale == 1:
             return x
-        extra = int(self.align_corners)
-        size = [max(int((side - extra) * scale + 0.5) + extra, 1) for side in x.shape[-2:]]
-        return self._resize(x, size)
+        if not self.align_corners and min(x.shape[-2:]) * scale >= 1:
+            return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+        extra, rounding = (1, 0.5) if self.align_corners else (0, 0)
+        return self._resize(x, [max(int((side - extra) * scale + rounding) + extra, 1) for side in x.shape[-2:]])
 
     def _resize(self, x: Tensor, size: Sequence[int]) -> Tensor:
         return F.interpolate(x, tuple(size), mode="bilinear", align_corners=self.align_corners)

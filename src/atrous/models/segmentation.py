@@ -21,13 +21,13 @@ class SegmentationModel(nn.Module):
     """
 
     default_output_stride = 16
+    align_corners = True
     paper = ""
 
     def __init__(self, backbone: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.num_classes = num_classes
-        self.align_corners = True
         self._output_stride = 0
         self._config: dict[str, Any] = {}
 

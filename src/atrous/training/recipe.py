@@ -23,7 +23,7 @@ class ModelRecipe(_Section):
     name: str
     output_stride: Literal[8, 16, 32] = 16
     options: dict[str, Any] = {}
-    pretrained_backbone: Literal["imagenet"] | None = None
+    pretrained_backbone: str | None = None  # "imagenet", or a checkpoint of a classifier or of another DeepLab
     batch_norm_momentum: Share = 0.1
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ from atrous.models import create_model
 from atrous.training.module import Trainee
 from atrous.training.recipe import Recipe
 from atrous.training.samples import EpochSampler, TrainingCrops
-from atrous.weights import IMAGENET, SYMMETRIC, ModelCard, load_imagenet, load_model, save_model
+from atrous.weights import IMAGENET, SYMMETRIC, ModelCard, load_backbone, load_imagenet, load_model, save_model
 
 CHECKPOINT = "last.ckpt"
 
@@ -68,10 +68,10 @@ def train(
         raise RecipeError(f"{out}: holds a run already; add --resume to go on with it, or give another --out")
     train_folder = SegmentationFolder(data, recipe.train_split)
     val_folder = SegmentationFolder(data, recipe.val_split)
-    card = _card(recipe, train_folder)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     lightning.seed_everything(recipe.seed, verbose=False)
-    trainee = Trainee(_model(recipe, len(card.classes)), recipe, train_folder.classes.ignore_index)
+    model, card = _model(recipe, train_folder)
+    trainee = Trainee(model, recipe, train_folder.classes.ignore_index)
     samples = TrainingCrops(train_folder, Augmentation(**recipe.augment.model_dump()), card, recipe.seed)
     loader = DataLoader(
         samples,
@@ -181,20 +181,18 @@ class _Keeper(Callback):  # type: ignore[misc]
         self.seconds = state["seconds"]
 
 
-def _model(recipe: Recipe, num_classes: int) -> Any:
+def _model(recipe: Recipe, folder: SegmentationFolder) -> tuple[Any, ModelCard]:
     settings = recipe.model
-    model = create_model(settings.name, num_classes, settings.output_stride, **settings.options)
-    if settings.pretrained_backbone:
+    model = create_model(settings.name, len(folder.classes.names), settings.output_stride, **settings.options)
+    mean, std = IMAGENET if "resnet" in settings.name else SYMMETRIC
+    if settings.pretrained_backbone == "imagenet":
         load_imagenet(model.backbone, settings.name.split("_", 1)[1])
+    elif settings.pretrained_backbone:
+        mean, std = load_backbone(model.backbone, settings.pretrained_backbone)
     for module in model.modules():
         if isinstance(module, BatchNorm2d):
             module.momentum = settings.batch_norm_momentum
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _card(recipe: Recipe, folder: SegmentationFolder) -> ModelCard:
-    mean, std = IMAGENET if "resnet" in recipe.model.name else SYMMETRIC
-    return ModelCard(
+    card = ModelCard(
         classes=folder.classes.names,
         palette=folder.classes.palette,
         mean=mean,
@@ -202,6 +200,7 @@ def _card(recipe: Recipe, folder: SegmentationFolder) -> ModelCard:
         licence=recipe.licence,
         description=recipe.description,
     )
+    return model.to(memory_format=torch.channels_last), card  # type: ignore[call-overload]
 
 
 def _origin(recipe: Recipe, data: str | Path, photos: int) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """The class names and colours of the data sets that published models are trained on.
 
-A checkpoint holds a number of classes, not their names: 21 are PASCAL VOC's and 19 Cityscapes' unless its user says
-otherwise.
+A checkpoint holds a number of classes, not their names: 21 are PASCAL VOC's, 19 Cityscapes', 150 ADE20K's and 182
+COCO-Stuff's unless its user says otherwise. TensorFlow's ADE20K models have 151: index 0 is what is not labelled, which
+they never learn to say (`num_classes=151, ignore_label=0` in their `data_generator.py`).
 """
 
 from typing import Any
 
 from atrous.errors import WeightsError
+from atrous.weights import ade20k, cocostuff
 from atrous.weights.card import Colour, ModelCard
 from atrous.weights.colours import label_colours
 
@@ -37,23 +39,35 @@ CITYSCAPES: tuple[tuple[str, Colour], ...] = (
 )
 
 
+_BY_COUNT = {21: "voc", 19: "cityscapes", 150: "ade20k", 151: "ade20k_background", 182: "cocostuff"}
+
+
 def known_classes(name: str) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
-    """Names and colours of "voc" (21 classes) or "cityscapes" (19)."""
+    """Names and colours of "voc" (21 classes), "cityscapes" (19), "ade20k" (150) or "cocostuff" (182).
+
+    "ade20k_background" (151) has "background" before ADE20K's own.
+    """
     if name == "voc":
         return VOC, _colours(len(VOC))
     if name == "cityscapes":
         names, colours = zip(*CITYSCAPES, strict=True)
         return names, colours
-    raise WeightsError(f"no classes are known by the name {name!r}; there are voc and cityscapes")
+    if name == "ade20k":
+        return ade20k.NAMES, ade20k.COLOURS
+    if name == "ade20k_background":
+        return ("background", *ade20k.NAMES), ((0, 0, 0), *ade20k.COLOURS)
+    if name == "cocostuff":
+        return cocostuff.NAMES, _colours(len(cocostuff.NAMES))
+    raise WeightsError(f"no classes are known by the name {name!r}; there are {', '.join(_BY_COUNT.values())}")
 
 
 def card_for(num_classes: int, **values: Any) -> ModelCard:
-    """A model card that names the classes by their number: 21 are VOC's, 19 Cityscapes', others "class_0" and so on.
+    """A model card that names the classes by their number where a known data set has it, else "class_0" and so on.
 
     Args:
         values: the card's other fields; `classes` and `palette` among them win.
     """
-    guess = {21: "voc", 19: "cityscapes"}.get(num_classes)
+    guess = _BY_COUNT.get(num_classes)
     if guess is not None:
         classes, palette = known_classes(guess)
     else:

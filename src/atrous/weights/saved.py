@@ -68,6 +68,19 @@ def read_card(source: str | Path) -> tuple[dict[str, Any], ModelCard]:
     return _parse(*_read_config(_locate(source)))
 
 
+def is_saved(source: str | Path) -> bool:
+    """Whether `source` is a model that Atrous wrote, or that comes with it: `load_model` may still refuse it."""
+    path = Path(source)
+    if str(source) in list_bundled():
+        return True
+    try:
+        if path.is_dir():
+            return (path / WEIGHTS).is_file() and "model" in json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        return path.suffix == ".safetensors" and path.is_file() and _read_config(path) is not None
+    except (AtrousError, OSError, ValueError, TypeError):
+        return False
+
+
 def load_model(source: str | Path) -> tuple[SegmentationModel, ModelCard]:
     """Loads a saved model in float32, in eval mode, on the CPU.
 

@@ -1,0 +1,110 @@
+"""`atrous convert`: another project's checkpoint to a model here, or a model here to another project's."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from atrous.errors import AtrousError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+def convert(
+    source: str = typer.Argument(..., help="A checkpoint, a directory with one, or a published model's name."),
+    out: Path = typer.Argument(..., help="Directory to write; with --to a file, .pth or .safetensors."),
+    to: str | None = typer.Option(None, "--to", help="Write for another project: torchvision, smp, timm, …"),
+    classes: str | None = typer.Option(
+        None, help="Class names: voc, cityscapes, ade20k, a text file with one a line, or names between commas."
+    ),
+    output_stride: int | None = typer.Option(None, help="8, 16 or 32, where the file does not tell."),
+    settings: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="Another option of the architecture, e.g. aspp_rates=[6,12,18]."
+    ),
+    half: bool = typer.Option(False, "--half", help="Store the kernels in half precision: half the size."),
+) -> None:
+    """Recognise a checkpoint and write it as a model of Atrous: config.json and model.safetensors.
+
+    Known are torchvision, timm, transformers, segmentation_models.pytorch, mmsegmentation, VainF, jfzhang95,
+    kazuto1011, Google's TensorFlow checkpoints and its TFLite models. Nothing in a file is run.
+    """
+    if to is not None and out.suffix not in _SUFFIXES:
+        raise AtrousError(f"{out}: with --to give a file that ends in {', '.join(_SUFFIXES)}")
+    if to is None and out.is_file():
+        raise AtrousError(f"{out}: a file; give a directory to write config.json and model.safetensors to")
+    options: dict[str, Any] = parse_settings(settings)
+    if output_stride is not None:
+        options["output_stride"] = output_stride
+    if classes is not None:
+        options["classes"] = parse_classes(classes)
+
+    import torch
+
+    from atrous.cli.progress import report
+    from atrous.weights import export_state, open_model, save_model
+
+    with report(1) as lines:
+        lines.begin(f"reading {source}")
+        opened = open_model(source, progress=lines.fetched, **options)
+        lines.line(opened.found)
+        lines.begin("writing")
+        if to is None:
+            save_model(opened.model, opened.card, out, torch.float16 if half else None)
+        else:
+            _write_state(export_state(opened.model, to), out)
+    size = (out / "model.safetensors" if to is None else out).stat().st_size
+    typer.echo(f"wrote {out} ({size / 1e6:.1f} MB)" + ("" if to else f"; try: atrous predict PHOTO --model {out}"))
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """`--set` options: values are YAML, as in a recipe."""
+    import yaml
+
+    options = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise AtrousError(f"--set {setting}: it takes the form key=value, e.g. aspp_rates=[6,12,18]")
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise AtrousError(f"--set {setting}: {value!r} is not a value in YAML") from None
+    return options
+
+
+def parse_classes(text: str) -> str | list[str]:
+    """A data set's name, the lines of a file, or names between commas."""
+    path = Path(text)
+    if path.is_file():
+        try:
+            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except UnicodeDecodeError:
+            raise AtrousError(f"{path}: not a text file; write one class name on each line") from None
+    return [name.strip() for name in text.split(",")] if "," in text else text
+
+
+def _write_state(state: "dict[str, Tensor]", path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if path.suffix == ".safetensors":
+            save_file(state, temporary, metadata={"format": "pt"})
+            temporary.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone
+        else:
+            torch.save(state, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
