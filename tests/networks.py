@@ -19,6 +19,8 @@ def randomise(model: Network) -> Network:
             module.running_var.uniform_(0.7, 1.5, generator=generator)
         elif isinstance(module, nn.Conv2d):
             module.weight.data.normal_(0, (2 / module.weight[0].numel()) ** 0.5, generator=generator)
+            if module.bias is not None:
+                module.bias.data.uniform_(-0.3, 0.3, generator=generator)
     return model.double().eval()
 
 

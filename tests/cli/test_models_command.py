@@ -5,7 +5,7 @@ import json
 import pytest
 
 from atrous.models import create_model, list_models
-from atrous.weights import ModelCard
+from atrous.weights import ModelCard, list_zoo
 
 CONFIG = {"name": "deeplabv3_mobilenet_v2_050", "num_classes": 2, "output_stride": 16}
 CARD = ModelCard(
@@ -47,12 +47,25 @@ def test_the_table_tells_what_a_person_chooses_by(atrous) -> None:
 @pytest.mark.usefixtures("one_bundled")
 def test_json_tells_all(atrous) -> None:
     result = atrous("models", "--json")
-    [model] = map(json.loads, result.stdout.splitlines())
+    model, *published = map(json.loads, result.stdout.splitlines())
     assert model["name"] == "toy"
     assert model["architecture"] == CONFIG["name"]
     assert model["parameters"] == sum(p.numel() for p in create_model(**CONFIG).parameters())
     assert model["classes"] == ["road", "sky"]
     assert model["provenance"]["scores"]["iou"] == {"road": 0.7, "sky": 0.55}
+    assert [entry["name"] for entry in published] == [entry.name for entry in list_zoo()]
+
+
+def test_published_models_and_whether_they_are_here(atrous, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("ATROUS_HOME", str(tmp_path))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "deeplabv3_mnv2_dm05_pascal_quant.tflite").touch()
+    lines = atrous("models").stdout.splitlines()
+    [general] = [line for line in lines if line.startswith("deeplabv3_mnv2_pascal_quant (voc)")]
+    [smaller] = [line for line in lines if line.startswith("deeplabv3_mnv2_dm05_pascal_quant")]
+    assert "74.26 mIoU" in general
+    assert not general.rstrip().endswith("yes")
+    assert smaller.rstrip().endswith("yes")
 
 
 def test_with_no_bundled_model_it_says_so(atrous, monkeypatch) -> None:
@@ -60,7 +73,7 @@ def test_with_no_bundled_model_it_says_so(atrous, monkeypatch) -> None:
     result = atrous("models")
     assert result.exit_code == 0
     assert "No model comes with this installation" in result.stdout
-    assert atrous("models", "--json").stdout == ""
+    assert len(atrous("models", "--json").stdout.splitlines()) == len(list_zoo())
 
 
 def test_architectures_say_what_they_cost(atrous) -> None:

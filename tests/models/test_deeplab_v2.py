@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from caffe_vgg import LARGE_FOV, conv, vgg
-from torch import nn
 
 from atrous.errors import AtrousError
 from atrous.models import create_model
+from networks import randomise
 
 PARAMETERS = [
     ("deeplabv2_vgg16_aspp", {}, 37_877_652),
@@ -33,19 +33,6 @@ def test_map_sizes_of_the_papers_crop(name):
         model = create_model(name)
         for size, expected in {321: 41, 513: 65, 512: 65}.items():
             assert model.coarse_logits(torch.empty(1, 3, size, 321)).shape == (1, 21, expected, 41)
-
-
-def randomise(model):
-    """Float64, evaluation mode, nothing at one or zero."""
-    torch.manual_seed(0)
-    for module in model.double().eval().modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor, low in ((module.weight, 0.5), (module.running_var, 0.5), (module.bias, -0.3)):
-                tensor.data.uniform_(low, low + 0.6)
-            module.running_mean.uniform_(-0.3, 0.3)
-        elif isinstance(module, nn.Conv2d) and module.bias is not None:
-            nn.init.uniform_(module.bias, -0.3, 0.3)
-    return model
 
 
 def assert_equal(ours, theirs):

@@ -70,7 +70,7 @@ def damaged(checkpoint, tmp_path, change):
         (lambda state: state.update({"classifier.1.weight": torch.zeros(2, 2)}), r"has the shape \(2, 2\), not"),
         (
             lambda state: [state.pop(name) for name in list(state) if "classifier" in name],
-            "as no project that is known",
+            "as no project known",
         ),
     ],
 )

@@ -93,4 +93,4 @@ def _is_tflite(path: Path) -> bool:
 def _is_tensorflow(path: Path) -> bool:
     if path.is_dir():
         return any(path.glob("*.index")) or (path / "checkpoint").is_file()
-    return path.suffix in (".index", ".pb") or path.with_name(f"{path.name}.index").is_file()
+    return path.suffix in (".index", ".pb") or ".data-" in path.name or path.with_name(f"{path.name}.index").is_file()

@@ -7,9 +7,7 @@ import torch
 import vainf_networks
 
 from atrous.models import create_model
-from atrous.weights.schemes import jfzhang95, kazuto1011, timm, torchvision, transformers, vainf
-
-SCHEMES = [module.SCHEME for module in (jfzhang95, kazuto1011, timm, torchvision, transformers, vainf)]
+from atrous.weights.schemes import SCHEMES, torchvision
 
 
 def torchvisions(backbone, **options):
@@ -39,4 +37,4 @@ CASES = {
 def test_one_scheme_alone_knows_it(case):
     project, shapes = CASES[case]
     state = {name: torch.empty(shape, device="meta") for name, shape in shapes().items()}
-    assert [scheme.project for scheme in SCHEMES if scheme.recognise(state) is not None] == [project]
+    assert [scheme.project for scheme in SCHEMES.values() if scheme.recognise(state) is not None] == [project]

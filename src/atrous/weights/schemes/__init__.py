@@ -2,17 +2,21 @@
 
 from atrous.errors import WeightsError
 from atrous.weights.schemes import (
+    jfzhang95,
+    kazuto1011,
     mmsegmentation,
     smp,
     timm,
     torchvision,
     transformers,
+    vainf,
 )
 from atrous.weights.schemes.scheme import Found, Layout, Scheme, State
 from atrous.weights.schemes.transfer import give, take
 
 SCHEMES: dict[str, Scheme] = {
-    module.SCHEME.project: module.SCHEME for module in (torchvision, timm, transformers, smp, mmsegmentation)
+    module.SCHEME.project: module.SCHEME
+    for module in (torchvision, timm, transformers, smp, mmsegmentation, vainf, jfzhang95, kazuto1011)
 }
 
 
