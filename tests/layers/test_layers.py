@@ -41,6 +41,14 @@ def test_output_size_is_the_ceiling_of_size_over_stride(size, kernel, stride, ra
     assert out.shape[-1] == -(-size // stride)
 
 
+def test_without_padding_the_reach_is_lost_on_each_side_whatever_the_rate():
+    layer, x = AtrousConv2d(2, 3, 3, padding="none"), torch.randn(1, 2, 12, 9)
+    for rate in (1, 3):
+        layer.rate = rate
+        padded = F.conv2d(x, layer.weight, padding=rate, dilation=rate)
+        torch.testing.assert_close(layer(x), padded[..., layer.reach : -layer.reach, layer.reach : -layer.reach])
+
+
 def test_the_rate_spreads_the_taps():
     """A 3×3 kernel at rate r reads exactly the nine pixels at distance r."""
     layer = AtrousConv2d(1, 1, 3, rate=4)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atrous.errors import WeightsError
-from atrous.weights.archive import extract
+from atrous.weights.zoo.archive import extract
 
 FILES = {"net/model.ckpt.index": b"index" * 100, "net/model.ckpt.data-00000-of-00001": bytes(range(256)) * 300}
 WANTED = ("*.index", "*.data-*")

@@ -16,7 +16,7 @@ from atrous.errors import WeightsError
 from atrous.inference import Predictor
 from atrous.layers import ConvNormAct
 from atrous.ops import upsample_argmax
-from atrous.weights.coral import load_tflite
+from atrous.weights.tflite.coral import load_tflite
 from tflite_files import RELU, Drawn, draw_deeplab, pack
 
 CORAL = {

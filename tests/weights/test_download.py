@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atrous.errors import WeightsError
-from atrous.weights.cache import cache_directory, offline
-from atrous.weights.download import _Redirects, download
+from atrous.weights.zoo.cache import cache_directory, offline
+from atrous.weights.zoo.download import _Redirects, download
 from http_server import Server, running_server
 
 BODY = bytes(range(256)) * 2000
@@ -29,7 +29,7 @@ FORK = multiprocessing.get_context("fork")
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atrous.weights.download._DELAYS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("atrous.weights.zoo.download._DELAYS", (0.0, 0.0, 0.0))
     for name in ("ATROUS_OFFLINE", "ATROUS_HOME", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -91,7 +91,7 @@ def test_cut_connections_are_continued_where_they_broke(listening: Server, cuts:
     listening.asked.clear()
     url, _ = listening.give("/cut", BODY, cuts=[*cuts], reset=reset)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("atrous.weights.download._DELAYS", (0.0, 0.0, 0.0))
+        patch.setattr("atrous.weights.zoo.download._DELAYS", (0.0, 0.0, 0.0))
         path = download(url, Path(folder) / "m", sha256=SHA256)
         assert path.read_bytes() == BODY
     starts = [int(asked[6:-1]) if asked else 0 for _, asked in listening.asked]
@@ -305,7 +305,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
 
 
 def test_a_silent_server_is_left_in_time(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atrous.weights.download._TIMEOUT", 0.05)
+    monkeypatch.setattr("atrous.weights.zoo.download._TIMEOUT", 0.05)
     url, served = server.give("/m", BODY, hold_after=1000)
     began = time.monotonic()
     assert "timed out" in refusal(url, tmp_path / "m")
@@ -409,7 +409,7 @@ def test_a_process_killed_between_the_last_byte_and_the_name_costs_no_second_tra
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, _ = server.give("/m", BODY)
-    monkeypatch.setattr("atrous.weights.download._check", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("atrous.weights.zoo.download._check", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         download(url, tmp_path / "m")
     monkeypatch.undo()

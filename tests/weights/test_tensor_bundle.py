@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atrous.errors import WeightsError
-from atrous.weights.crc32c import crc32c
-from atrous.weights.tensor_bundle import read_checkpoint
+from atrous.weights.tensorflow.bundle import read_checkpoint
+from atrous.weights.tensorflow.crc32c import crc32c
 
 DTYPES = {"float32": 1, "float64": 2, "int32": 3, "int64": 9, "float16": 19}
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from atrous.errors import WeightsError
-from atrous.weights import load_model, save_model, tensorflow
-from atrous.weights.tensor_bundle import read_checkpoint
+from atrous.weights import load_model, save_model
+from atrous.weights.tensorflow import deeplab as tensorflow
 from atrous.weights.tensorflow import load_tensorflow
+from atrous.weights.tensorflow.bundle import read_checkpoint
 
 MOBILENET = (16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320)
 ENTRY_FLOWS = {"xception_41": (128, 256, 728), "xception_65": (128, 256, 728), "xception_71": (128, 256, 256, 728, 728)}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atrous.errors import WeightsError
-from atrous.weights.tflite import Graph, read_tflite
+from atrous.weights.tflite.flatbuffer import Graph, read_tflite
 from tflite_files import PIXEL, RELU6, SAME, SIX, Draft, Drawn, pack
 
 

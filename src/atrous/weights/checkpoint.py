@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from atrous.errors import WeightsError
+from atrous.weights.schemes import mmsegmentation
 
 # Where a checkpoint has its weights beside other things, by who writes it: VainF; jfzhang95, mmsegmentation and
 # Lightning; torchvision's references; others.
@@ -53,8 +54,8 @@ class Checkpoint:
     Attributes:
         path: the file.
         state: name to tensor, on the CPU; wrappers and prefixes that all names share are gone.
-        hints: what else was said about the network: "classes", "palette", "output_stride", "aspp_rates",
-            "mean", "std".
+        hints: what else was said about the network: "classes", "palette", "output_stride" and others of
+            `create_model`'s options, "mean", "std".
     """
 
     path: Path
@@ -153,14 +154,17 @@ def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _hints_of_meta(meta: Any) -> dict[str, Any]:
-    """mmsegmentation's `meta`: CLASSES and PALETTE, in its newer files within `dataset_meta`."""
+    """mmsegmentation's `meta`: CLASSES and PALETTE, in its newer files within `dataset_meta`; the configuration."""
     if not isinstance(meta, Mapping):
         return {}
     inner = meta.get("dataset_meta")
     values = {
         str(key).lower(): value for key, value in {**meta, **(inner if isinstance(inner, Mapping) else {})}.items()
     }
+    configuration = values.get("config", values.get("cfg"))
     hints: dict[str, Any] = {}
+    if isinstance(configuration, str) and "decode_head=" in configuration:
+        hints |= mmsegmentation.options_in(configuration)
     if isinstance(values.get("classes"), (list, tuple)):
         hints["classes"] = tuple(str(name) for name in values["classes"])
         if isinstance(values.get("palette"), (list, tuple)) and len(values["palette"]) == len(hints["classes"]):
@@ -175,7 +179,9 @@ def _hints_beside(directory: Path) -> dict[str, Any]:
     if config.get("tf_padding") is False:
         raise WeightsError(f"{directory}: a MobileNetV2 made without tf_padding, of which there is no like here")
     if isinstance(config.get("id2label"), dict):
-        labels = tuple(str(name) for _, name in sorted((int(index), name) for index, name in config["id2label"].items()))
+        labels = tuple(
+            str(name) for _, name in sorted((int(index), name) for index, name in config["id2label"].items())
+        )
         if labels[:1] != ("LABEL_0",):  # what transformers writes where nobody named them
             hints["classes"] = labels
     for name in ("output_stride", "encoder_output_stride"):

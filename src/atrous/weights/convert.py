@@ -16,6 +16,7 @@ from atrous.weights.schemes import SCHEMES, Found, Scheme, give, recognise, take
 from atrous.weights.schemes.scheme import by_prefix
 
 Classes = str | Sequence[str]
+_HINTED = ("output_stride", "aspp_rates", "multi_grid", "align_corners")  # of a checkpoint's hints, create_model's
 
 
 class ClassifierError(WeightsError):
@@ -43,7 +44,7 @@ def convert_checkpoint(path: str | Path, **options: Any) -> Converted:
     scheme, found = _recognised(checkpoint)
     if found.backbone:
         raise ClassifierError(checkpoint, scheme, found)
-    hinted = {name: checkpoint.hints[name] for name in ("output_stride", "aspp_rates") if name in checkpoint.hints}
+    hinted = {name: checkpoint.hints[name] for name in _HINTED if name in checkpoint.hints}
     try:
         model = create_model(found.architecture, **{**found.options, **hinted, **options})
     except (AtrousError, TypeError) as error:

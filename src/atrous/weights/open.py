@@ -7,9 +7,8 @@ from typing import Any
 from atrous.errors import WeightsError
 from atrous.weights.convert import Classes, convert_checkpoint, with_classes
 from atrous.weights.converted import Converted
-from atrous.weights.download import Progress
 from atrous.weights.saved import is_saved, list_bundled, load_model
-from atrous.weights.zoo import ZooEntry, fetch, find_entry, list_zoo
+from atrous.weights.zoo import Progress, ZooEntry, fetch, find_entry, list_zoo
 
 
 def open_model(
@@ -50,7 +49,7 @@ def _open(source: str | Path, options: dict[str, Any]) -> Converted:
         return _set_stride(source, Converted(model, card, found), options)
     path = Path(source)
     if _is_tflite(path):
-        from atrous.weights.coral import load_tflite
+        from atrous.weights.tflite import load_tflite
 
         return _set_stride(path, load_tflite(path), options)
     if _is_tensorflow(path):

@@ -8,6 +8,7 @@ from written_out import CLOSE, deviation, noise, random_state
 from atrous.errors import WeightsError
 from atrous.models import create_model
 from atrous.weights.schemes.kazuto1011 import MEAN, STD, layout, recognise
+from atrous.weights.schemes.scheme import by_prefix
 from atrous.weights.schemes.transfer import give, take
 
 FORMS = [("v2", 8), ("v3", 16), ("v3", 8), ("v3plus", 16)]
@@ -16,7 +17,8 @@ FORMS = [("v2", 8), ("v3", 16), ("v3", 8), ("v3plus", 16)]
 def converted(state, **options):
     found = recognise(state)
     model = create_model(found.architecture, **{**found.options, **options}).double().eval()
-    take(state, model, layout(model), found.unused)
+    rename = by_prefix(found.renamed)
+    take({rename(name): tensor for name, tensor in state.items()}, model, layout(model), found.unused)
     return model
 
 
@@ -65,21 +67,29 @@ def test_equal_logits(version, output_stride, msc):
         bgr = 50 * noise(*size)
         with torch.inference_mode():
             assert deviation(model(as_ours(bgr)), logits(version, state, bgr, output_stride, msc)) < CLOSE
-    returned = give(model, layout(model))
-    assert returned.keys() == state.keys()
-    assert all(torch.equal(returned[name], tensor) for name, tensor in state.items())
+    returned, wrapped = (
+        give(model, layout(model)),
+        {f"base.{name.removeprefix('base.')}": state[name] for name in state},
+    )
+    assert returned.keys() == wrapped.keys()
+    assert all(torch.equal(returned[name], tensor) for name, tensor in wrapped.items())
 
 
 @pytest.mark.slow
-def test_the_first_convolution_takes_bgr_and_the_multi_scale_model_is_the_single_one():
-    state = random_state(shapes_of("v2"))
-    model = converted(state)
-    theirs, ours = state["base.layer1.conv1.conv.weight"], model.backbone.conv1.weight
-    assert all(torch.equal(ours[:, channel], theirs[:, 2 - channel]) for channel in range(3))
+@pytest.mark.parametrize("msc", [True, False])
+def test_either_file_runs_at_one_scale_and_at_several(msc):
+    """And the first convolution's channels are turned round, BGR to RGB."""
+    state = random_state(shapes_of("v2", msc=msc))
+    wrapped = {f"base.{name.removeprefix('base.')}": tensor for name, tensor in state.items()}
     single = {name.removeprefix("base."): tensor for name, tensor in state.items()}
     bgr = 50 * noise(65, 65)
     with torch.inference_mode():
-        assert deviation(model.single(as_ours(bgr)), logits("v2", single, bgr, 8, msc=False)) < CLOSE
+        model = converted(state, multi_scale=None)
+        assert deviation(model(as_ours(bgr)), logits("v2", single, bgr, 8, msc=False)) < CLOSE
+        several = converted(state, multi_scale=[0.5, 0.75, 1.0])
+        assert deviation(several(as_ours(bgr)), logits("v2", wrapped, bgr, 8)) < CLOSE
+    theirs, ours = single["layer1.conv1.conv.weight"], model.backbone.conv1.weight
+    assert all(torch.equal(ours[:, channel], theirs[:, 2 - channel]) for channel in range(3))
 
 
 @pytest.mark.parametrize(

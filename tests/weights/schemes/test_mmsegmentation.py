@@ -6,8 +6,9 @@ from mmsegmentation_network import EncoderDecoder
 
 from atrous.errors import WeightsError
 from atrous.models import create_model
+from atrous.weights import open_model
 from atrous.weights.schemes import SCHEMES
-from atrous.weights.schemes.mmsegmentation import SCHEME
+from atrous.weights.schemes.mmsegmentation import SCHEME, options_in
 from atrous.weights.schemes.transfer import give, take
 from networks import deviation, image, randomise
 
@@ -108,6 +109,35 @@ def test_refused_with_the_reason(change, reason):
 def test_no_other_project_takes_it_for_its_own(options):
     state = on_meta(**options)
     assert [scheme.project for scheme in SCHEMES.values() if scheme.recognise(state)] == ["mmsegmentation"]
+
+
+D16_MG124 = """model = dict(
+    backbone=dict(type='ResNetV1c', depth=101, dilations=(1, 1, 1, 2), strides=(1, 2, 2, 1), multi_grid=(1, 2, 4)),
+    decode_head=dict(type='ASPPHead', align_corners=False, dilations=(1, 6, 12, 18)))
+"""
+
+
+@pytest.mark.parametrize("key", ["config", "cfg"])  # mmcv's and mmengine's
+def test_a_checkpoint_whose_configuration_says_more(tmp_path, key):
+    network = randomise(EncoderDecoder(False, mg124=True, channels=32)).float()
+    text = (
+        D16_MG124
+        if key == "config"
+        else D16_MG124.replace("(", "(\n    ").replace(", ", ",\n    ").replace(")", ",\n)")
+    )
+    meta = {key: text, "CLASSES": tuple(f"class {index}" for index in range(19))}
+    torch.save({"meta": meta, "state_dict": network.state_dict()}, tmp_path / "iter_80000.pth")
+    opened = open_model(tmp_path / "iter_80000.pth")
+    assert opened.card.classes[18] == "class 18"
+    with torch.inference_mode():
+        assert deviation(opened.model.double()(image(65, 97)), network.double()(image(65, 97))[0]) < CLOSE
+
+
+def test_what_a_configuration_says():
+    assert options_in("decode_head=dict(align_corners=True)") == {"align_corners": True}
+    assert options_in("backbone=dict(dilations=(1, 1, 2, 4), strides=(1, 2, 1, 1))") == {}
+    with pytest.raises(WeightsError, match=r"multi_grid=\(1,2,1\)"):
+        options_in("backbone=dict(strides=(1, 2, 2, 1), multi_grid=(1, 2, 1))")
 
 
 def test_a_tensor_more_or_less_is_named():

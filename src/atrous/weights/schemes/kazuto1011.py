@@ -1,7 +1,8 @@
 """kazuto1011's `deeplab-pytorch`: v2 on ResNet-101 (the published files), v3 and v3+.
 
 Images are BGR in 0..255 there, less a mean: the first convolution's channels are turned round, and the rest is said by
-`MEAN` and `STD`. A network in its multi-scale wrapper (MSC) has its names behind `base.`.
+`MEAN` and `STD`. The project's networks stand in a multi-scale wrapper (MSC), with their names behind `base.`; a file
+without that is read as one at a single scale.
 """
 
 from typing import Any
@@ -44,13 +45,15 @@ def recognise(state: State) -> Found | None:
     options: dict[str, Any] = {"num_classes": len(state[f"{base}{last}"])}
     if base:
         options["multi_scale"] = SCALES
+    renamed = {} if base else {"": "base"}
     name = f"DeepLab{version}_ResNet101{'_MSC' if base else ''}"
     description = f"{name} (its {untold}{' and scales' if base else ''} as published, not told by the file)"
-    return Found(f"kazuto1011_deeplab{version.lower()}_resnet101", options, description, mean=MEAN, std=STD)
+    architecture = f"kazuto1011_deeplab{version.lower()}_resnet101"
+    return Found(architecture, options, description, mean=MEAN, std=STD, renamed=renamed)
 
 
 def layout(network: nn.Module) -> Layout | None:
-    base, single = ("base.", network.single) if isinstance(network, MultiScale) else ("", network)
+    single = network.single if isinstance(network, MultiScale) else network
     if isinstance(single, KazutoDeepLabV2):
         head = {f"aspp.{index}": f"aspp.c{index}" for index in range(len(single.aspp))}
     elif isinstance(single, KazutoDeepLabV3):
@@ -61,18 +64,19 @@ def layout(network: nn.Module) -> Layout | None:
     else:
         return None
     assert isinstance(single.backbone, ResNet)
-    names = {ours: f"{base}{theirs}" for ours, theirs in head.items()}
-    names |= _resnet_names(single.backbone, base)
-    return Layout(by_prefix(names), {"backbone.conv1.weight": _BGR})
+    names = {**head, **_resnet_names(single.backbone)}
+    return Layout(
+        by_prefix({ours: f"base.{theirs}" for ours, theirs in names.items()}), {"backbone.conv1.weight": _BGR}
+    )
 
 
-def _resnet_names(resnet: ResNet, base: str) -> dict[str, str]:
-    names = {"backbone.conv1": f"{base}layer1.conv1.conv", "backbone.bn1": f"{base}layer1.conv1.bn"}
+def _resnet_names(resnet: ResNet) -> dict[str, str]:
+    names = {"backbone.conv1": "layer1.conv1.conv", "backbone.bn1": "layer1.conv1.bn"}
     for name, module in resnet.named_modules():
         if not isinstance(module, Bottleneck):
             continue
         layer, unit = (int(number) for number in name.removeprefix("layer").split("."))
-        ours, theirs = f"backbone.{name}", f"{base}layer{layer + 1}.block{unit + 1}"
+        ours, theirs = f"backbone.{name}", f"layer{layer + 1}.block{unit + 1}"
         for index, part in enumerate(("reduce", "conv3x3", "increase"), 1):
             names |= {f"{ours}.conv{index}": f"{theirs}.{part}.conv", f"{ours}.bn{index}": f"{theirs}.{part}.bn"}
         names |= {f"{ours}.downsample.{i}": f"{theirs}.shortcut.{part}" for i, part in enumerate(("conv", "bn"))}

@@ -3,6 +3,9 @@
 Its ASPP concatenates the pooled map first, in front of the 1×1 branch.
 """
 
+import re
+from typing import Any
+
 from torch import nn
 
 from atrous.backbones.resnet import ResNet
@@ -37,10 +40,28 @@ def recognise(state: State) -> Found | None:
     return Found(
         f"mmsegmentation_{name}_{backbone}",
         options,
-        f"{described} (what its file does not tell: of a configuration with align_corners=True give that, of a "
+        f"{described} (what its tensors do not tell: of a configuration with align_corners=True give that, of a "
         "d16-mg124 output_stride=16 and multi_grid=(1, 1, 2))",
         (f"{_AUXILIARY}.",) if other else (),
     )
+
+
+def options_in(configuration: str) -> dict[str, Any]:
+    """`create_model`'s options that a configuration's text says and the tensors do not.
+
+    Raises:
+        WeightsError: a multi-grid that none of the published configurations has.
+    """
+    text = re.sub(r"\s", "", configuration).replace(",)", ")")  # newer files have a line for each number
+    options: dict[str, Any] = {}
+    if "align_corners=True" in text:
+        options["align_corners"] = True
+    grid = re.search(r"multi_grid=\(([\d,]+)\)", text)
+    if grid is not None:
+        if grid[1] != "1,2,4" or "strides=(1,2,2,1)" not in text:
+            raise WeightsError(f"its configuration has multi_grid=({grid[1]}), but is no d16-mg124")
+        options |= {"output_stride": 16, "multi_grid": (1, 1, 2)}
+    return options
 
 
 def _backbone(state: State) -> tuple[str, str]:

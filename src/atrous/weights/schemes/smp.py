@@ -49,7 +49,7 @@ def recognise(state: State) -> Found | None:
     }
     project = {"deeplabv3": "DeepLabV3", "deeplabv3plus": "DeepLabV3Plus"}[name]
     classifier = ", without its classification head" if "classification_head.3.weight" in state else ""
-    defaults = f"what its file does not tell: output stride {stride}, rates (12, 24, 36) unless given"
+    defaults = f"what its tensors do not tell: output stride {stride}, rates (12, 24, 36) unless given"
     description = f"{project} on {encoder}{classifier} ({defaults})"
     return Found(
         f"smp_{name}_{encoder.removeprefix('tu-')}",

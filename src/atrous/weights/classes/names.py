@@ -8,9 +8,9 @@ they never learn to say (`num_classes=151, ignore_label=0` in their `data_genera
 from typing import Any
 
 from atrous.errors import WeightsError
-from atrous.weights import ade20k, cocostuff
 from atrous.weights.card import Colour, ModelCard
-from atrous.weights.colours import label_colours
+from atrous.weights.classes import ade20k, cocostuff
+from atrous.weights.classes.colours import label_colours
 
 VOC = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from atrous.errors import WeightsError
-from atrous.weights.cache import writing
+from atrous.weights.zoo.cache import writing
 
 _LIMIT = 4 << 30  # bytes unpacked; the largest published checkpoint's archive unpacks to less than one gigabyte
 _MEMBERS = 10_000

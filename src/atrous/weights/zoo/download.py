@@ -15,8 +15,8 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from atrous.errors import WeightsError
-from atrous.weights.cache import offline, writing
-from atrous.weights.contents import describe, looks_like
+from atrous.weights.zoo.cache import offline, writing
+from atrous.weights.zoo.contents import describe, looks_like
 
 Progress = Callable[[int, int | None], None]
 

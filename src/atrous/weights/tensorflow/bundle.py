@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.errors import WeightsError
-from atrous.weights import sstable
-from atrous.weights.crc32c import masked_crc32c
-from atrous.weights.wire import MalformedError, read_message
+from atrous.weights.tensorflow import sstable
+from atrous.weights.tensorflow.crc32c import masked_crc32c
+from atrous.weights.tensorflow.wire import MalformedError, read_message
 
 _LARGEST_INDEX = 1 << 24  # bytes; a network of a thousand variables and their optimizer's has a fiftieth of it
 _BFLOAT16 = 14

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from atrous.weights.crc32c import masked_crc32c
-from atrous.weights.wire import MalformedError, read_varint
+from atrous.weights.tensorflow.crc32c import masked_crc32c
+from atrous.weights.tensorflow.wire import MalformedError, read_varint
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER = 48  # two block handles in 40 bytes, then the magic number

@@ -24,9 +24,9 @@ from atrous.errors import WeightsError
 from atrous.layers import ASPP, ConvNormAct, ImagePooling
 from atrous.models import create_model
 from atrous.models.deeplab_v3 import DeepLabV3
-from atrous.weights import tflite
 from atrous.weights.classes import card_for
 from atrous.weights.converted import Converted
+from atrous.weights.tflite import flatbuffer as tflite
 from atrous.weights.zoo import list_zoo
 
 _BY_STEM_FILTERS = {32: ("deeplabv3_mobilenet_v2", "1"), 16: ("deeplabv3_mobilenet_v2_050", ".5")}

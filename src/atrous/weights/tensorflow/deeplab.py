@@ -20,7 +20,7 @@ from atrous.layers import ConvNormAct
 from atrous.models import SegmentationModel, create_model
 from atrous.weights.classes import card_for
 from atrous.weights.converted import Converted
-from atrous.weights.tensor_bundle import Checkpoint, read_checkpoint
+from atrous.weights.tensorflow.bundle import Checkpoint, read_checkpoint
 
 Shape = tuple[int, ...]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from atrous.weights.archive import extract
-from atrous.weights.cache import cache_directory
-from atrous.weights.download import Progress, download
+from atrous.weights.zoo.archive import extract
+from atrous.weights.zoo.cache import cache_directory
+from atrous.weights.zoo.download import Progress, download
 
 
 @dataclass(frozen=True)
