@@ -31,7 +31,7 @@ demo: $(VENV)/.package ## Segment real photos with the bundled model, into demo/
 	@$(BIN)/python examples/demo.py $(PHOTOS)
 
 test: lint $(VENV)/.tensorflow ## Run every check, then every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 lint: $(VENV)/.dev ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .

@@ -64,6 +64,12 @@ ROWS = [
     Row("deeplabv3plus_xception65", "", "418.64 (model zoo)", classes=19, size=(1025, 2049)),
     Row("torchvision_deeplabv3_resnet50", "42,004,074", "178.72", {"aux": True}, size=520),
     Row("torchvision_deeplabv3_resnet101", "60,996,202", "258.74", {"aux": True}, size=520),
+    Row("vainf_deeplabv3_mobilenet_v2", "", "6.0 (VainF)"),
+    Row("vainf_deeplabv3_resnet50", "", "51.4 (VainF)"),
+    Row("vainf_deeplabv3_resnet101", "", "72.1 (VainF)"),
+    Row("vainf_deeplabv3plus_mobilenet_v2", "", "17.0 (VainF)"),
+    Row("vainf_deeplabv3plus_resnet50", "", "62.7 (VainF)"),
+    Row("vainf_deeplabv3plus_resnet101", "", "83.4 (VainF)"),
     Row("deeplabv3_xception65", "", "68.00 (v3+, table 5)"),
     Row("deeplabv3_resnet101", "58.16M (MobileNetV2, table 7)", "81.02 (v3+, table 3)", {"stem": "beta"}),
 ]

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from record import record
 
 from atrous.data import read_image
+from record import record
 
 
 def make_large(photo: Path, side: int, path: Path) -> None:

@@ -14,9 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from record import record
-
 from atrous.data import find_images
+from record import record
 
 
 def seconds(photos: list[Path], model: str) -> float:

@@ -4,12 +4,16 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
 
+from peers import import_peer
+
 ROOT = Path(__file__).resolve().parents[1]
+
+# Several processes run the tests: each gets its share of the cores, or they would wait for one another.
+torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
 @pytest.fixture(scope="session")
@@ -21,46 +25,37 @@ def shared_data() -> Path:
     return folder
 
 
+def peer(name: str) -> ModuleType:
+    """A project to compare with, or a skip that says what is missing."""
+    try:
+        return import_peer(name)
+    except ImportError as error:
+        pytest.skip(f"no {name} to compare with ({error})")
+
+
 @pytest.fixture(scope="session")
 def torchvision() -> ModuleType:
-    """torchvision beside any torch: its operators, which ask for the very build it was made for, are left out."""
-    register = torch.library.register_fake
-
-    def leave_out(name: object, *args: Any, **options: Any) -> Any:
-        if isinstance(name, str) and name.startswith("torchvision::"):
-            return lambda function: function
-        return register(name, *args, **options)  # type: ignore[arg-type]
-
-    sys.path.append(str(Path(sys.prefix) / "peers"))  # where the Makefile puts it
-    torch.library.register_fake = leave_out  # type: ignore[assignment]
-    try:
-        return pytest.importorskip("torchvision", exc_type=ImportError)
-    finally:
-        torch.library.register_fake = register
+    return peer("torchvision")
 
 
 @pytest.fixture(scope="session")
-def timm(torchvision: ModuleType) -> ModuleType:
-    """timm, which imports torchvision."""
-    return pytest.importorskip("timm", exc_type=ImportError)
+def timm() -> ModuleType:
+    return peer("timm")
+
+
+@pytest.fixture(scope="session")
+def smp() -> ModuleType:
+    return peer("segmentation_models_pytorch")
+
+
+@pytest.fixture(scope="session")
+def transformers() -> ModuleType:
+    return peer("transformers")
 
 
 @pytest.fixture(scope="session")
 def litert() -> ModuleType:
     """LiteRT, which runs TFLite files, with the modules `interpreter` and `schema_py_generated`."""
-    sys.path.append(str(Path(sys.prefix) / "peers"))  # where the Makefile puts it
     for name in ("flatbuffers", "ai_edge_litert.interpreter", "ai_edge_litert.schema_py_generated"):
-        pytest.importorskip(name, exc_type=ImportError)
+        peer(name)
     return sys.modules["ai_edge_litert"]
-
-
-@pytest.fixture(scope="session")
-def smp(timm: ModuleType) -> ModuleType:
-    """segmentation_models.pytorch, which imports both."""
-    return pytest.importorskip("segmentation_models_pytorch", exc_type=ImportError)
-
-
-@pytest.fixture(scope="session")
-def transformers(torchvision: ModuleType) -> ModuleType:
-    """transformers, which imports torchvision."""
-    return pytest.importorskip("transformers", exc_type=ImportError)

@@ -2,27 +2,22 @@
 
 The papers upsample the logits to the label map's size (v3, section 4.1: "keep the ground truths intact and
 instead upsample the final logits"). Both functions take coarse logits, so that a caller never holds the
-full-resolution ones.
+full-resolution ones. On the CPU they are loops of our own (`upsample_cpu`); `reference_argmax` and
+`reference_cross_entropy` are the same in plain torch, which other devices and types use.
 """
 
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from atrous.errors import AtrousError
 
 _STRIP = 64  # rows upsampled at a time: a strip of 64 × 2048 × 21 floats is 11 MB and stays near the cache
-
-
-def _taps(out_size: int, in_size: int, align_corners: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For each output position: the lower input index, the upper one, and the upper one's weight."""
-    position = torch.arange(out_size, device=device, dtype=torch.float32)
-    if align_corners:
-        position *= (in_size - 1) / (out_size - 1) if out_size > 1 else 0.0
-    else:
-        position = ((position + 0.5) * (in_size / out_size) - 0.5).clamp_(min=0)
-    lower = position.floor().long().clamp_(max=in_size - 1)
-    return lower, (lower + 1).clamp_(max=in_size - 1), position - lower
 
 
 def upsample_argmax(
@@ -42,9 +37,29 @@ def upsample_argmax(
     Raises:
         AtrousError: more than 256 classes.
     """
-    n, classes, h, w = logits.shape
+    classes = logits.shape[1]
     if classes > 256:
         raise AtrousError(f"upsample_argmax gives uint8 labels: {classes} classes are more than 256")
+    if logits.device.type != "cpu" or logits.shape[2:] == size or torch.compiler.is_compiling():
+        return reference_argmax(logits, size, align_corners, crop)
+    from atrous.ops import upsample_cpu
+
+    height, width = crop or size
+    logits = logits.detach().float()
+    corners = logits.max(1).indices.to(torch.uint8).numpy()
+    rows, columns = (
+        upsample_cpu.Taps(*(taps[:kept].numpy() for taps in _taps(full, coarse, align_corners, logits.device)))
+        for full, coarse, kept in zip(size, logits.shape[2:], (height, width), strict=True)
+    )
+    channels_last = logits.permute(0, 2, 3, 1).contiguous().numpy()
+    return torch.from_numpy(upsample_cpu.label(channels_last, corners, rows, columns))
+
+
+def reference_argmax(
+    logits: Tensor, size: tuple[int, int], align_corners: bool = True, crop: tuple[int, int] | None = None
+) -> Tensor:
+    """`upsample_argmax` in plain torch, a strip of rows at a time."""
+    n, _, h, w = logits.shape
     height, width = crop or size
     if h == size[0] and w == size[1]:
         return logits[..., :height, :width].max(1).indices.to(torch.uint8)
@@ -66,6 +81,7 @@ def upsample_cross_entropy(
     ignore_index: int = 255,
     align_corners: bool = True,
     weight: Tensor | None = None,
+    hardest: float = 1.0,
 ) -> Tensor:
     """Cross-entropy of the bilinearly upsampled logits against the intact ground truth.
 
@@ -73,14 +89,120 @@ def upsample_cross_entropy(
         logits: N×K×h×w, any floating type; the loss is taken in float32 or wider.
         target: N×H×W integers in 0..K-1, or `ignore_index`.
         weight: K class weights; the loss is then the weighted mean, as in torch.
+        hardest: the share of the pixels, those of the largest loss, that count (hard-pixel mining); all as it stands.
 
     Returns:
-        A scalar: the mean over the pixels that are not ignored; 0 (with a gradient of 0) if all are.
+        A scalar: the mean over the pixels that count and are not ignored; 0 (with a gradient of 0) if none is left.
+
+    Raises:
+        AtrousError: a target that is neither a class nor `ignore_index`, or a share that is not above 0 and up to 1.
     """
+    if not 0 < hardest <= 1:
+        raise AtrousError(f"hardest={hardest} is not a share of the pixels: give more than 0, at most 1")
+    if logits.device.type != "cpu" or logits.dtype == torch.float64 or torch.compiler.is_compiling():
+        return reference_cross_entropy(logits, target, ignore_index, align_corners, weight, hardest)
+    return _UpsampleCrossEntropy.apply(logits, target, ignore_index, align_corners, weight, hardest)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def reference_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    ignore_index: int = 255,
+    align_corners: bool = True,
+    weight: Tensor | None = None,
+    hardest: float = 1.0,
+) -> Tensor:
+    """`upsample_cross_entropy` in plain torch, through the full-size logits."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     full = F.interpolate(logits, size=target.shape[-2:], mode="bilinear", align_corners=align_corners)
     target = target.long()
-    total = F.cross_entropy(full, target, weight=weight, ignore_index=ignore_index, reduction="sum")
-    valid = target != ignore_index
-    count = valid.sum() if weight is None else weight[target.where(valid, torch.zeros_like(target))][valid].sum()
-    return total / count.clamp(min=torch.finfo(torch.float32).tiny if weight is not None else 1)
+    losses = F.cross_entropy(full, target, ignore_index=ignore_index, reduction="none")
+    counts = target != ignore_index
+    if hardest < 1:
+        counts = counts & (losses.detach() >= _least_of(losses.detach()[counts], hardest))
+    if weight is None:
+        return losses[counts].sum() / counts.sum().clamp(min=1)
+    shares = weight.to(losses.dtype)[target[counts]]
+    return (losses[counts] * shares).sum() / shares.sum().clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _least_of(losses: Tensor, hardest: float) -> float:
+    """The smallest loss among the hardest share of the pixels."""
+    count = losses.numel()
+    if count == 0:
+        return 0.0
+    return float(losses.flatten().kthvalue(count - max(1, round(count * hardest)) + 1).values)
+
+
+class _UpsampleCrossEntropy(torch.autograd.Function):
+    """Takes the gradient along with the loss: the pass over the pixels is the same one."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        ignore_index: int,
+        align_corners: bool,
+        weight: Tensor | None,
+        hardest: float,
+    ) -> Tensor:
+        from atrous.ops import upsample_cpu
+
+        n, classes, h, w = logits.shape
+        if target.ndim != 3 or len(target) != n:
+            raise AtrousError(f"a target of shape {tuple(target.shape)} for {n} images: it is N×H×W")
+        _check_labels(target, classes, ignore_index)
+        padded = -(-classes // upsample_cpu.LANES) * upsample_cpu.LANES
+        source = torch.full((n, h, w, padded), -1e30)
+        source[..., :classes] = logits.detach().permute(0, 2, 3, 1)
+        rows, columns = (
+            upsample_cpu.Taps(*(taps.numpy() for taps in _taps(full, coarse, align_corners, logits.device)))
+            for full, coarse in zip(target.shape[-2:], (h, w), strict=True)
+        )
+        weights = torch.ones(classes) if weight is None else weight.detach().float()
+
+        pixels = upsample_cpu.Pixels(target.numpy(), ignore_index, weights.numpy(), rows, columns)
+
+        def run(losses: NDArray[np.float32] | None, least: float, gradient: bool) -> tuple[float, float, Any]:
+            return upsample_cpu.cross_entropy(source.numpy(), classes, pixels, losses, least, gradient)
+
+        least = -np.inf
+        if hardest < 1:
+            losses = torch.empty(target.shape)
+            run(losses.numpy(), least, False)
+            least = _least_of(losses[target != ignore_index], hardest)
+        total, count, gradient = run(None, least, ctx.needs_input_grad[0])
+        count = max(count, float(torch.finfo(torch.float32).tiny))
+        if ctx.needs_input_grad[0]:
+            back = torch.from_numpy(gradient)[..., :classes].permute(0, 3, 1, 2) / count
+            ctx.save_for_backward(back.to(logits.dtype))
+        return torch.tensor(total / count)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad, None, None, None, None, None
+
+
+def _check_labels(target: Tensor, classes: int, ignore_index: int) -> None:
+    """A label out of range would be read out of memory that is not the logits'."""
+    low, high = (int(value) for value in target.aminmax())
+    if low < 0 or high >= classes:
+        outside = target[(target != ignore_index) & ((target < 0) | (target >= classes))]
+        if outside.numel():
+            raise AtrousError(
+                f"the target holds {int(outside[0])}: labels are 0 to {classes - 1}, or {ignore_index} where ignored"
+            )
+
+
+def _taps(out_size: int, in_size: int, align_corners: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """For each output position: the lower input index, the upper one, and the upper one's weight."""
+    position = torch.arange(out_size, device=device, dtype=torch.float32)
+    if align_corners:
+        position *= (in_size - 1) / (out_size - 1) if out_size > 1 else 0.0
+    else:
+        position = ((position + 0.5) * (in_size / out_size) - 0.5).clamp_(min=0)
+    lower = position.floor().long().clamp_(max=in_size - 1)
+    return lower, (lower + 1).clamp_(max=in_size - 1), position - lower

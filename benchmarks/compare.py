@@ -1,0 +1,28 @@
+"""Ours and the peer by turns in one process, so that whatever else the machine does falls on both."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def by_turns(ours: Callable[[], Any], theirs: Callable[[], Any], turns: int = 15) -> dict[str, float]:
+    """Calls both once to warm up, then `turns` times each; medians in ms, and how many times ours is faster."""
+    for call in (ours, theirs):
+        call()
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(turns):
+        for call, kept in zip((ours, theirs), times, strict=True):
+            begun = time.perf_counter()
+            call()
+            kept.append(1e3 * (time.perf_counter() - begun))
+    mine, other = map(statistics.median, times)
+    return {"ours_ms": round(mine, 3), "theirs_ms": round(other, 3), "times_faster": round(other / mine, 2)}
+
+
+def line(what: str, measured: dict[str, float], peer: str) -> str:
+    """One comparison as a line to print."""
+    return (
+        f"{what}: {measured['ours_ms']:.2f} ms, {peer} {measured['theirs_ms']:.2f} ms, "
+        f"{measured['times_faster']:.1f} times faster"
+    )

@@ -1,0 +1,230 @@
+"""Bilinear upsampling fused with what follows it, on the CPU: labels, and the cross-entropy with its gradient.
+
+Both walk over cells: the pixels between four neighbouring coarse positions. Logits come channels last, N×h×w×K, in
+float32; a pixel's K values are combined from its cell's corners in registers and used up at once.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from atrous.ops.numbers import exp
+from atrous.ops.threads import split
+
+Floats = NDArray[np.float32]
+LANES = 8  # classes are padded to a multiple, so that loops over them have no remainder
+
+
+class Taps(NamedTuple):
+    """For each output position along a side: the coarse index below, the one above, the latter's weight."""
+
+    lower: NDArray[np.int64]
+    upper: NDArray[np.int64]
+    weight: Floats
+
+
+class Pixels(NamedTuple):
+    """What the pixels are, and where: N×H×W classes, the weight of each class, and the pixels' places."""
+
+    target: NDArray[Any]
+    ignore_index: int
+    class_weights: Floats
+    rows: Taps
+    columns: Taps
+
+
+def label(logits: Floats, corner_labels: NDArray[np.uint8], rows: Taps, columns: Taps) -> NDArray[np.uint8]:
+    """The class of the largest upsampled logit at each pixel, the lowest where several are equal.
+
+    Args:
+        logits: N×h×w×K.
+        corner_labels: N×h×w, the class of the largest logit at each coarse position, the lowest of equal ones.
+    """
+    labels = np.empty((len(logits), len(rows.lower), len(columns.lower)), np.uint8)
+    bands, cells = _starts(rows.lower), _starts(columns.lower)
+    count = len(bands) - 1
+
+    def work(start: int, stop: int) -> None:
+        _label_bands(logits, corner_labels, *rows, *columns, bands, cells, labels, start, stop)
+
+    split(len(logits) * count, work)
+    return labels
+
+
+def cross_entropy(
+    logits: Floats, classes: int, pixels: Pixels, losses: Floats | None, least: float, with_gradient: bool
+) -> tuple[float, float, Floats]:
+    """Sums over the pixels that count, and the sum's gradient.
+
+    Args:
+        logits: N×h×w×K', the classes beyond `classes` far below all others.
+        losses: N×H×W, filled with each pixel's loss, 0 where it is ignored; None if nobody asks.
+        least: pixels whose loss is smaller do not count.
+
+    Returns:
+        The weighted sum of losses, the sum of their weights, and the former's gradient N×h×w×K' (empty if not asked).
+    """
+    n, h, w, padded = logits.shape
+    rows = pixels.rows
+    bands = _starts(rows.lower)
+    count = len(bands) - 1
+    gradient = np.zeros(logits.shape if with_gradient else (n, h, 0, padded), np.float32)
+    loss_map = np.empty((0, 0, 0), np.float32) if losses is None else losses
+
+    def work(start: int, stop: int) -> tuple[float, float, int, Floats]:
+        # Two parts meet in a coarse row, so each sums its own rows, counted through the batch.
+        first = start // count * h + int(rows.lower[bands[start % count]])
+        last = (stop - 1) // count * h + int(rows.upper[bands[(stop - 1) % count]])
+        part = np.zeros((last - first + 1, w if with_gradient else 0, padded), np.float32)
+        sums = _cross_entropy_bands(
+            logits, classes, *pixels[:3], *rows, *pixels.columns, bands, part, first, loss_map, least, start, stop
+        )
+        return *sums, first, part
+
+    loss = total = 0.0
+    flat = gradient.reshape(n * h, -1, padded)
+    for part_loss, part_total, first, part in split(n * count, work):
+        loss += part_loss
+        total += part_total
+        flat[first : first + len(part)] += part
+    return loss, total, gradient
+
+
+def _starts(lower: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where positions begin that share their coarse index, and behind the last one the end."""
+    return np.flatnonzero(np.diff(lower, prepend=-1, append=lower[-1] + 1))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _label_bands(  # type: ignore[no-untyped-def]
+    logits, corner_labels, y0, y1, wy, x0, x1, wx, bands, cells, labels, start, stop
+):
+    classes = logits.shape[3]
+    count = len(bands) - 1
+    candidates = np.empty(classes, np.int32)
+    left, step = np.empty(classes, np.float32), np.empty(classes, np.float32)
+    best, found = np.empty(len(x0), np.float32), np.empty(len(x0), np.int32)  # of one width: they share vectors
+    for flat in range(start, stop):
+        image, band = flat // count, flat % count
+        top, bottom = bands[band], bands[band + 1]
+        above, below = y0[top], y1[top]
+        for cell in range(len(cells) - 1):
+            first, last = cells[cell], cells[cell + 1]
+            a, b = x0[first], x1[first]
+            winner = corner_labels[image, above, a]
+            if (
+                corner_labels[image, above, b] == winner
+                and corner_labels[image, below, a] == winner
+                and corner_labels[image, below, b] == winner
+            ):
+                # A class that is largest at all four corners is largest at every mean of them.
+                for y in range(top, bottom):
+                    labels[image, y, first:last] = winner
+                continue
+            above_a, above_b = logits[image, above, a], logits[image, above, b]
+            below_a, below_b = logits[image, below, a], logits[image, below, b]
+            # Nor can a class win that is nowhere above some other class's least corner.
+            least = np.float32(-np.inf)
+            for k in range(classes):
+                least = max(least, min(min(above_a[k], above_b[k]), min(below_a[k], below_b[k])))
+            kept = 0
+            for k in range(classes):
+                if max(max(above_a[k], above_b[k]), max(below_a[k], below_b[k])) >= least:
+                    candidates[kept] = k
+                    kept += 1
+            along = wx[first:last]
+            for y in range(top, bottom):
+                weight = wy[y]
+                for j in range(kept):
+                    k = candidates[j]
+                    left[j] = above_a[k] + weight * (below_a[k] - above_a[k])
+                    step[j] = above_b[k] + weight * (below_b[k] - above_b[k]) - left[j]
+                for x in range(len(along)):
+                    best[x] = left[0] + along[x] * step[0]
+                    found[x] = candidates[0]
+                for j in range(1, kept):
+                    name, origin, slope = candidates[j], left[j], step[j]
+                    for x in range(len(along)):
+                        value = origin + along[x] * slope
+                        higher = value > best[x]
+                        found[x] = name if higher else found[x]
+                        best[x] = value if higher else best[x]
+                row = labels[image, y, first:last]
+                for x in range(len(along)):
+                    row[x] = found[x]
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+def _cross_entropy_bands(  # type: ignore[no-untyped-def]
+    logits, classes, target, ignore_index, weights, y0, y1, wy, x0, x1, wx, bands, gradient, origin, losses, least,
+    start, stop
+):  # fmt: skip
+    _, h, w, padded = logits.shape
+    count = len(bands) - 1
+    with_gradient, with_losses = gradient.shape[1] > 0, losses.shape[0] > 0
+    row, row_gradient = np.empty((w, padded), np.float32), np.empty((w, padded), np.float32)
+    largest, e = np.empty(w, np.float32), np.empty(padded, np.float32)
+    loss = total = 0.0
+    for flat in range(start, stop):
+        image, band = flat // count, flat % count
+        above, below = y0[bands[band]], y1[bands[band]]
+        upper, lower = image * h + above - origin, image * h + below - origin
+        for y in range(bands[band], bands[band + 1]):
+            for x in range(w):
+                for k in range(padded):
+                    value = logits[image, above, x, k]
+                    row[x, k] = value + wy[y] * (logits[image, below, x, k] - value)
+                largest[x] = row[x, 0]
+                for k in range(1, classes):
+                    largest[x] = max(largest[x], row[x, k])
+            if with_gradient:
+                row_gradient[:] = 0
+            for x in range(len(x0)):
+                index = target[image, y, x]
+                if index == ignore_index:
+                    if with_losses:
+                        losses[image, y, x] = 0
+                    continue
+                a, b, right = x0[x], x1[x], wx[x]
+                # No logit of the pixel is above this, and unless the corners are worlds apart the largest is close.
+                bound = largest[a] + right * (largest[b] - largest[a])
+                total_exp = np.float32(0)
+                for k in range(padded):
+                    e[k] = exp(row[a, k] + right * (row[b, k] - row[a, k]) - bound)
+                    total_exp += e[k]
+                if total_exp < np.float32(1e-20):
+                    bound = np.float32(-3e38)
+                    for k in range(classes):
+                        bound = max(bound, row[a, k] + right * (row[b, k] - row[a, k]))
+                    total_exp = np.float32(0)
+                    for k in range(padded):
+                        e[k] = exp(row[a, k] + right * (row[b, k] - row[a, k]) - bound)
+                        total_exp += e[k]
+                own = row[a, index] + right * (row[b, index] - row[a, index])
+                pixel = np.log(total_exp) + bound - own
+                if with_losses:
+                    losses[image, y, x] = pixel
+                if pixel < least:
+                    continue
+                share = weights[index]
+                loss += share * pixel
+                total += share
+                if with_gradient:
+                    scale = share / total_exp
+                    at_right = right * scale
+                    at_left = scale - at_right
+                    for k in range(padded):
+                        row_gradient[a, k] += at_left * e[k]
+                    for k in range(padded):
+                        row_gradient[b, k] += at_right * e[k]
+                    row_gradient[a, index] -= share * (1 - right)
+                    row_gradient[b, index] -= share * right
+            if with_gradient:
+                for x in range(w):
+                    for k in range(padded):
+                        value = row_gradient[x, k]
+                        gradient[upper, x, k] += (1 - wy[y]) * value
+                        gradient[lower, x, k] += wy[y] * value
+    return loss, total
