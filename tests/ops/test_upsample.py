@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from atrous.errors import AtrousError
 from atrous.ops import upsample_argmax, upsample_cross_entropy
-from atrous.ops.numbers import exp
+from atrous.ops.softmax_cpu import exp
 from atrous.ops.upsample import reference_argmax, reference_cross_entropy
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -91,28 +91,24 @@ def test_cross_entropy_equals_torch_on_full_size_logits(coarse, align, weighted,
     classes=st.integers(1, 30),
     align=st.booleans(),
     weighted=st.booleans(),
-    hardest=st.sampled_from([1.0, 0.3]),
     spread=st.sampled_from([1.0, 30.0, 1000.0]),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=80, deadline=None)
-def test_the_cpus_loop_gives_the_references_loss_and_gradient(
-    coarse, size, classes, align, weighted, hardest, spread, seed
-):
+def test_the_cpus_loop_gives_the_references_loss_and_gradient(coarse, size, classes, align, weighted, spread, seed):
     """In float32 against the reference in float64; with logits so far apart that exponentials vanish, too."""
     generator = torch.Generator().manual_seed(seed)
     logits = (torch.randn(2, classes, *coarse, generator=generator) * spread).requires_grad_()
     target = torch.randint(0, classes, (2, *size), generator=generator, dtype=torch.uint8)
     target[torch.rand(target.shape, generator=generator) < 0.3] = 255
     options = {"align_corners": align, "weight": torch.rand(classes, generator=generator) + 0.1 if weighted else None}
-    loss = upsample_cross_entropy(logits, target, **options, hardest=hardest)
+    loss = upsample_cross_entropy(logits, target, **options)
     wide = logits.detach().double().requires_grad_()
-    expected = reference_cross_entropy(wide, target, **options, hardest=hardest)
+    expected = reference_cross_entropy(wide, target, **options)
     torch.testing.assert_close(loss.double(), expected, rtol=2e-5, atol=1e-6 * spread)
-    if hardest == 1.0:  # else a pixel at the threshold may count in one precision and not in the other
-        (ours,) = torch.autograd.grad(loss, logits)
-        (theirs,) = torch.autograd.grad(expected, wide)
-        assert (ours - theirs).norm() <= 1e-4 * theirs.norm() + 1e-7
+    (ours,) = torch.autograd.grad(loss, logits)
+    (theirs,) = torch.autograd.grad(expected, wide)
+    assert (ours - theirs).norm() <= 1e-4 * theirs.norm() + 1e-7
 
 
 def test_the_gradient_is_the_losss_own_slope():
@@ -128,7 +124,12 @@ def test_mining_counts_the_hardest_pixels_alone():
     target = torch.randint(0, 3, (1, 20, 20), generator=torch.Generator().manual_seed(1))
     full = F.interpolate(logits, (20, 20), mode="bilinear", align_corners=True)
     losses = F.cross_entropy(full, target, reduction="none").flatten().sort(descending=True).values
-    torch.testing.assert_close(upsample_cross_entropy(logits, target, hardest=0.25), losses[:100].mean())
+    for mined in (upsample_cross_entropy, reference_cross_entropy):
+        torch.testing.assert_close(mined(logits, target, hardest=0.25), losses[:100].mean())
+    logits.requires_grad_()
+    (ours,) = torch.autograd.grad(upsample_cross_entropy(logits, target, hardest=0.25), logits)
+    (theirs,) = torch.autograd.grad(reference_cross_entropy(logits, target, hardest=0.25), logits)
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_no_full_size_logits_are_held():
@@ -154,6 +155,7 @@ def test_an_impossible_share_is_refused(hardest):
 
 
 @given(x=st.floats(-200, 0, width=32))
+@settings(deadline=None)
 def test_the_exponential_is_right_to_three_units_in_the_last_place(x):
     expected = math.exp(x)
     assert float(exp(np.float32(x))) == pytest.approx(expected, rel=4e-7, abs=1.7e-38)

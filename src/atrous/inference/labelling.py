@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from atrous.errors import AtrousError
-from atrous.inference.averaging import averaged_probabilities
+from atrous.inference.averaging import average_photos
 from atrous.inference.network import Image, Network
 from atrous.inference.tiles import Tile, plan_tiles, tile_side
 from atrous.ops import upsample_argmax
@@ -127,17 +127,12 @@ class Labelling:
         ]
 
     def _averaged(self, photos: Sequence[Image]) -> list[Labelled]:
-        height, width, _ = photos[0].shape
-        results = [self._empty(height, width) for _ in photos]
-        strips = averaged_probabilities(self._network, photos, self._options.scales, self._options.flip)
-        for rows, probabilities in strips:
-            # Tensor.argmax over a dimension that is not the last is some ten times as slow on the CPU.
-            labels = probabilities.max(1).indices.to(torch.uint8).cpu().numpy()
-            for index, result in enumerate(results):
-                result.labels[rows] = labels[index]
-                if result.probabilities is not None:
-                    result.probabilities[:, rows] = probabilities[index].cpu().numpy()
-        return results
+        options = self._options
+        labels, probabilities = average_photos(self._network, photos, options.scales, options.flip, options.scores)
+        return [
+            Labelled(of_one, None if probabilities is None else probabilities[index].cpu().numpy())
+            for index, of_one in enumerate(labels.cpu().numpy())
+        ]
 
     def _in_tiles(self, photo: Image, side: int, progress: Progress) -> Labelled:
         height, width, _ = photo.shape

@@ -83,9 +83,11 @@ class CascadedDeepLabV3(SegmentationModel):
         return logits
 
 
-COUNTED = "parameters and multiply-adds; the same features at output stride 8, 16, 32"
-LITE = "the ImageNet classifier on its backbone; the same features at output stride 8, 16, 32"
-XCEPTION = f"timm's features on the same weights; {COUNTED}"
+STRIDES = "the same features at output stride 8, 16, 32"
+RESNET = f"smp's features on the same weights, where the stride sits as there; parameters and multiply-adds; {STRIDES}"
+LITE = f"the ImageNet classifier on its backbone; {STRIDES}"
+XCEPTION = f"TensorFlow's outputs and timm's features on the same weights; parameters and multiply-adds; {STRIDES}"
+MOBILE = f"TensorFlow's and transformers' outputs on the same weights; parameters and multiply-adds; {STRIDES}"
 
 # Table 3's best: down to block 7, multi-grid (1, 2, 1).
 for _backbone in ("resnet50", "resnet101"):
@@ -98,11 +100,11 @@ for _backbone in ("resnet50", "resnet101"):
         verified="parameters; outputs of a transcription of the paper",
     )
 for _backbone in ("resnet50", "resnet101"):
-    register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone, verified=COUNTED)
+    register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone, verified=RESNET)
 for _backbone in ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"):
     register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone, verified=LITE)
 # The released MobileNetV2 models have no atrous branches in ASPP (the MobileNetV2 paper, section 6.3).
 for _backbone in ("mobilenet_v2", "mobilenet_v2_050"):
-    register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone, aspp_rates=(), verified=COUNTED)
+    register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone, aspp_rates=(), verified=MOBILE)
 for _backbone in ("xception41", "xception65", "xception71"):
     register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone, verified=XCEPTION)

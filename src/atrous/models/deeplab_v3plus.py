@@ -6,7 +6,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from atrous.layers import ConvNormAct, Decoder, SeparableConv
-from atrous.models.deeplab_v3 import COUNTED, LITE, XCEPTION, ASPPModel
+from atrous.models.deeplab_v3 import LITE, RESNET, STRIDES, XCEPTION, ASPPModel
 from atrous.models.registry import register
 from atrous.models.segmentation import initialise, logits_layer
 
@@ -69,10 +69,12 @@ class DeepLabV3Plus(ASPPModel):
         return logits
 
 
+MOBILE_DECODER = f"TensorFlow's outputs on the same weights; parameters and multiply-adds; {STRIDES}"
+
 for _backbone in ("resnet50", "resnet101"):
-    register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone, verified=COUNTED)
+    register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone, verified=RESNET)
 for _backbone in ("mobilenet_v2", "mobilenet_v2_050"):
-    register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone, separable=True, verified=COUNTED)
+    register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone, separable=True, verified=MOBILE_DECODER)
 for _backbone in ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"):
     register(f"deeplabv3plus_{_backbone}", DeepLabV3Plus, _backbone, separable=True, verified=LITE)
 for _backbone in ("xception41", "xception65", "xception71"):

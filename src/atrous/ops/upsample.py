@@ -148,14 +148,13 @@ class _UpsampleCrossEntropy(torch.autograd.Function):
         hardest: float,
     ) -> Tensor:
         from atrous.ops import upsample_cpu
+        from atrous.ops.softmax_cpu import padded_channels_last
 
         n, classes, h, w = logits.shape
         if target.ndim != 3 or len(target) != n:
             raise AtrousError(f"a target of shape {tuple(target.shape)} for {n} images: it is N×H×W")
         _check_labels(target, classes, ignore_index)
-        padded = -(-classes // upsample_cpu.LANES) * upsample_cpu.LANES
-        source = torch.full((n, h, w, padded), -1e30)
-        source[..., :classes] = logits.detach().permute(0, 2, 3, 1)
+        source = padded_channels_last(logits)
         rows, columns = (
             upsample_cpu.Taps(*(taps.numpy() for taps in _taps(full, coarse, align_corners, logits.device)))
             for full, coarse in zip(target.shape[-2:], (h, w), strict=True)
@@ -165,7 +164,7 @@ class _UpsampleCrossEntropy(torch.autograd.Function):
         pixels = upsample_cpu.Pixels(target.numpy(), ignore_index, weights.numpy(), rows, columns)
 
         def run(losses: NDArray[np.float32] | None, least: float, gradient: bool) -> tuple[float, float, Any]:
-            return upsample_cpu.cross_entropy(source.numpy(), classes, pixels, losses, least, gradient)
+            return upsample_cpu.cross_entropy(source, classes, pixels, losses, least, gradient)
 
         least = -np.inf
         if hardest < 1:

@@ -10,11 +10,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from atrous.ops.numbers import exp
+from atrous.ops.softmax_cpu import blend, exponentials
 from atrous.ops.threads import split
 
 Floats = NDArray[np.float32]
-LANES = 8  # classes are padded to a multiple, so that loops over them have no remainder
 
 
 class Taps(NamedTuple):
@@ -172,13 +171,7 @@ def _cross_entropy_bands(  # type: ignore[no-untyped-def]
         above, below = y0[bands[band]], y1[bands[band]]
         upper, lower = image * h + above - origin, image * h + below - origin
         for y in range(bands[band], bands[band + 1]):
-            for x in range(w):
-                for k in range(padded):
-                    value = logits[image, above, x, k]
-                    row[x, k] = value + wy[y] * (logits[image, below, x, k] - value)
-                largest[x] = row[x, 0]
-                for k in range(1, classes):
-                    largest[x] = max(largest[x], row[x, k])
+            blend(logits[image, above], logits[image, below], wy[y], row, largest)
             if with_gradient:
                 row_gradient[:] = 0
             for x in range(len(x0)):
@@ -188,20 +181,7 @@ def _cross_entropy_bands(  # type: ignore[no-untyped-def]
                         losses[image, y, x] = 0
                     continue
                 a, b, right = x0[x], x1[x], wx[x]
-                # No logit of the pixel is above this, and unless the corners are worlds apart the largest is close.
-                bound = largest[a] + right * (largest[b] - largest[a])
-                total_exp = np.float32(0)
-                for k in range(padded):
-                    e[k] = exp(row[a, k] + right * (row[b, k] - row[a, k]) - bound)
-                    total_exp += e[k]
-                if total_exp < np.float32(1e-20):
-                    bound = np.float32(-3e38)
-                    for k in range(classes):
-                        bound = max(bound, row[a, k] + right * (row[b, k] - row[a, k]))
-                    total_exp = np.float32(0)
-                    for k in range(padded):
-                        e[k] = exp(row[a, k] + right * (row[b, k] - row[a, k]) - bound)
-                        total_exp += e[k]
+                total_exp, bound = exponentials(row, largest, a, b, right, e)
                 own = row[a, index] + right * (row[b, index] - row[a, index])
                 pixel = np.log(total_exp) + bound - own
                 if with_losses:
