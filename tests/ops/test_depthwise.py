@@ -61,6 +61,42 @@ def test_bfloat16_sums_in_float32(stride, rate):
         assert ((mine.double() - true).abs() <= true.abs() * 2**-7 + 0.02 * true.abs().mean()).all()
 
 
+@given(
+    n=st.integers(1, 2),
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+    kernel=st.sampled_from([3, 5]),
+    rate=st.integers(7, 22),
+    narrower=st.integers(0, 3),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
+    trained=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_large_rates_equal_torch(n, height, width, kernel, rate, narrower, dtype, layout, trained):
+    """Where the padding is wide the output is ours too, with and without gradients."""
+    reach = rate * (kernel - 1)
+    padding = reach // 2 - min(narrower, (min(height, width) - 1) // 2)
+    generator = torch.Generator().manual_seed(height * 31 + width)
+    x = torch.randn(n, CHANNELS, height, width, generator=generator).to(dtype).contiguous(memory_format=layout)
+    weight = torch.randn(CHANNELS, 1, kernel, kernel, generator=generator).to(dtype)
+    exact = F.conv2d(x.double(), weight.double(), None, 1, padding, rate, CHANNELS)
+    with torch.set_grad_enabled(trained):
+        out = depthwise_conv2d(x, weight, 1, padding, rate)
+    assert out.dtype == dtype
+    assert out.is_contiguous(memory_format=layout)
+    tolerance = 1e-5 if dtype == torch.float32 else 2**-8
+    torch.testing.assert_close(out.double(), exact, rtol=tolerance, atol=1e-5)
+    if trained and dtype == torch.float32:
+        grad = torch.randn(exact.shape, generator=generator)
+        mine = gradients(lambda a, b: depthwise_conv2d(a, b, 1, padding, rate), x, weight, grad)
+        plain = gradients(
+            lambda a, b: F.conv2d(a, b, None, 1, padding, rate, CHANNELS), x.double(), weight.double(), grad.double()
+        )
+        for a, b in zip(mine, plain, strict=True):
+            torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
+
+
 def test_autocast_decides_the_type():
     x, weight = torch.randn(1, CHANNELS, 6, 6), torch.randn(CHANNELS, 1, 3, 3, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):

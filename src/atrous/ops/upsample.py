@@ -46,13 +46,12 @@ def upsample_argmax(
 
     height, width = crop or size
     logits = logits.detach().float()
-    corners = logits.max(1).indices.to(torch.uint8).numpy()
     rows, columns = (
         upsample_cpu.Taps(*(taps[:kept].numpy() for taps in _taps(full, coarse, align_corners, logits.device)))
         for full, coarse, kept in zip(size, logits.shape[2:], (height, width), strict=True)
     )
     channels_last = logits.permute(0, 2, 3, 1).contiguous().numpy()
-    return torch.from_numpy(upsample_cpu.label(channels_last, corners, rows, columns))
+    return torch.from_numpy(upsample_cpu.label(channels_last, rows, columns))
 
 
 def reference_argmax(

@@ -24,6 +24,9 @@ class Taps(NamedTuple):
     weight: Floats
 
 
+_PIXELS_FOR_THREADS = 1 << 23
+
+
 class Pixels(NamedTuple):
     """What the pixels are, and where: N×H×W classes, the weight of each class, and the pixels' places."""
 
@@ -34,21 +37,25 @@ class Pixels(NamedTuple):
     columns: Taps
 
 
-def label(logits: Floats, corner_labels: NDArray[np.uint8], rows: Taps, columns: Taps) -> NDArray[np.uint8]:
+def label(logits: Floats, rows: Taps, columns: Taps) -> NDArray[np.uint8]:
     """The class of the largest upsampled logit at each pixel, the lowest where several are equal.
 
     Args:
         logits: N×h×w×K.
-        corner_labels: N×h×w, the class of the largest logit at each coarse position, the lowest of equal ones.
     """
     labels = np.empty((len(logits), len(rows.lower), len(columns.lower)), np.uint8)
     bands, cells = _starts(rows.lower), _starts(columns.lower)
     count = len(bands) - 1
 
     def work(start: int, stop: int) -> None:
-        _label_bands(logits, corner_labels, *rows, *columns, bands, cells, labels, start, stop)
+        _label_bands(logits, *rows, *columns, bands, cells, labels, start, stop)
 
-    split(len(logits) * count, work)
+    # Torch's threads spin for a while after their last work and keep the cores: for less than some 20 ms of ours it is
+    # quicker not to ask for more than one.
+    if labels.size < _PIXELS_FOR_THREADS:
+        work(0, len(logits) * count)
+    else:
+        split(len(logits) * count, work)
     return labels
 
 
@@ -98,32 +105,30 @@ def _starts(lower: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _label_bands(  # type: ignore[no-untyped-def]
-    logits, corner_labels, y0, y1, wy, x0, x1, wx, bands, cells, labels, start, stop
+    logits, y0, y1, wy, x0, x1, wx, bands, cells, labels, start, stop
 ):
     classes = logits.shape[3]
     count = len(bands) - 1
+    winners = np.empty((2, logits.shape[2]), np.int64)
     candidates = np.empty(classes, np.int32)
     left, step = np.empty(classes, np.float32), np.empty(classes, np.float32)
     best, found = np.empty(len(x0), np.float32), np.empty(len(x0), np.int32)  # of one width: they share vectors
     for flat in range(start, stop):
         image, band = flat // count, flat % count
         top, bottom = bands[band], bands[band + 1]
-        above, below = y0[top], y1[top]
+        above, below = logits[image, y0[top]], logits[image, y1[top]]
+        _largest(above, winners[0])
+        _largest(below, winners[1])
         for cell in range(len(cells) - 1):
             first, last = cells[cell], cells[cell + 1]
             a, b = x0[first], x1[first]
-            winner = corner_labels[image, above, a]
-            if (
-                corner_labels[image, above, b] == winner
-                and corner_labels[image, below, a] == winner
-                and corner_labels[image, below, b] == winner
-            ):
+            winner = winners[0, a]
+            if winners[0, b] == winner and winners[1, a] == winner and winners[1, b] == winner:
                 # A class that is largest at all four corners is largest at every mean of them.
                 for y in range(top, bottom):
                     labels[image, y, first:last] = winner
                 continue
-            above_a, above_b = logits[image, above, a], logits[image, above, b]
-            below_a, below_b = logits[image, below, a], logits[image, below, b]
+            above_a, above_b, below_a, below_b = above[a], above[b], below[a], below[b]
             # Nor can a class win that is nowhere above some other class's least corner.
             least = np.float32(-np.inf)
             for k in range(classes):
@@ -153,6 +158,17 @@ def _label_bands(  # type: ignore[no-untyped-def]
                 row = labels[image, y, first:last]
                 for x in range(len(along)):
                     row[x] = found[x]
+
+
+@njit(nogil=True, error_model="numpy")
+def _largest(row, winners):  # type: ignore[no-untyped-def]
+    """The class of the largest logit at each position of a coarse row, the lowest of equal ones."""
+    for x in range(row.shape[0]):
+        best = 0
+        for k in range(1, row.shape[1]):
+            if row[x, k] > row[x, best]:
+                best = k
+        winners[x] = best
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})

@@ -1,0 +1,296 @@
+"""Engines: the same labels as torch, whatever runs the network; and what is remembered of the fastest."""
+
+import copy
+import importlib.util
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import atrous
+from atrous.errors import AtrousError
+from atrous.inference import Predictor
+from atrous.inference.engines import auto, names
+from atrous.inference.engines.folding import folded
+from atrous.inference.engines.still import state_of
+from atrous.inference.engines.torch_bf16 import TorchBfloat16
+from atrous.models import create_model, list_models
+from atrous.weights import ModelCard
+from networks import deviation, image, randomise
+
+CPU = torch.device("cpu")
+FLOAT32, BFLOAT16 = ["openvino", "onnxruntime"], ["torch-bf16", "openvino-bf16"]
+
+
+def installed(name: str) -> str:
+    if names._obstacle(name, CPU):
+        pytest.skip(names._obstacle(name, CPU))
+    return name
+
+
+@pytest.fixture(scope="module")
+def small() -> Predictor:
+    """A model of four classes whose labels differ."""
+    torch.manual_seed(5)
+    model = create_model("deeplabv3_mobilenet_v2_050", num_classes=4)
+    torch.nn.init.normal_(model.logits.weight, std=5.0)
+    return Predictor(model, ModelCard(tuple("abcd"), ((0, 0, 0),) * 4), device="cpu")
+
+
+@pytest.fixture
+def memory(tmp_path, monkeypatch) -> Path:
+    """Where it is remembered which engine is fastest."""
+    monkeypatch.setenv("ATROUS_HOME", str(tmp_path))
+    return tmp_path / "engines.json"
+
+
+def with_engine(predictor: Predictor, engine: str) -> Predictor:
+    return Predictor(copy.deepcopy(predictor.model), predictor.card, "cpu", installed(engine))
+
+
+@pytest.mark.parametrize("engine", FLOAT32)
+@pytest.mark.parametrize("size", [(1, 1), (1, 37), (17, 16), (97, 131), (129, 129)])
+def test_a_float32_engine_gives_the_scores_of_torch(small, make_photo, engine, size):
+    photo = make_photo(*size)
+    other = with_engine(small, engine)
+    for options in ({}, {"flip": True, "scales": (0.75, 1.0)}):
+        expected, found = (each(photo, scores=True, **options) for each in (small, other))
+        np.testing.assert_allclose(found.scores(), expected.scores(), atol=2e-4)
+        assert (found.labels == expected.labels).mean() > 0.999
+    assert other.engine == engine
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", FLOAT32 + BFLOAT16)
+def test_the_bundled_model_gives_torchs_labels(shared_data, engine):
+    """On CamVid's photos, at sizes that are odd, even, and larger than the model was trained with."""
+    exact = atrous.load("street", "cpu")
+    other = with_engine(exact, engine)
+    photos = sorted((shared_data / "data" / "camvid" / "images" / "val").glob("*.jpg"))[::30]
+    for path, (height, width) in zip(photos, [(321, 433), (360, 480), (129, 250)], strict=False):
+        photo = exact(path).image[:height, :width]
+        x = exact._network.pad(exact._network.normalise([photo], photo.shape[:2]))
+        with torch.inference_mode():
+            logits = [each._network.coarse_logits(x) for each in (other, exact)]
+        assert logits[0].dtype == torch.float32
+        assert deviation(*logits) < (1e-4 if engine in FLOAT32 else 4e-2)
+        agreement = (other(photo).labels == exact(photo).labels).mean()
+        assert agreement > (0.9999 if engine in FLOAT32 else 0.98)
+
+
+SMALL_ONES = ("mobilenet", "efficientnet_lite0")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if any(part in name for part in SMALL_ONES) else pytest.param(name, marks=pytest.mark.slow)
+        for name in list_models()
+    ],
+)
+def test_every_model_runs_on_every_engine(name):
+    """In float32; sizes differ from the one by which the graph was made."""
+    model = randomise(create_model(name, num_classes=3)).float()
+    engines = [names.start(installed(engine), model, CPU) for engine in FLOAT32]
+    stride, extra = model.output_stride, int(model.align_corners)
+    for height, width in ((2, 3), (1, 9)):
+        x = image(height * stride + extra, width * stride + extra).float()
+        with torch.inference_mode():
+            expected = model.coarse_logits(x)
+            for engine in engines:
+                assert deviation(engine.coarse_logits(x), expected) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deeplabv3plus_mobilenet_v2_050",
+        "deeplabv3plus_mobilenet_v3_small",
+        "smp_deeplabv3plus_mobilenet_v2",
+        pytest.param("deeplabv3plus_resnet50", marks=pytest.mark.slow),
+        pytest.param("deeplabv3plus_xception41", marks=pytest.mark.slow),
+        pytest.param("mmsegmentation_deeplabv3_resnet50", marks=pytest.mark.slow),
+    ],
+)
+def test_folding_leaves_no_batch_norm_and_changes_nothing(name):
+    model = randomise(create_model(name, num_classes=3))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    twin = folded(model)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in twin.modules())
+    with torch.inference_mode():
+        x = image(65, 81)
+        assert deviation(twin.double().coarse_logits(x), model.coarse_logits(x)) < 1e-6  # the weights are in float32
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_in_bfloat16_the_last_layer_stays_in_float32(small):
+    engine = TorchBfloat16(small.model, CPU)
+    x = image(65, 65).float()
+    with torch.inference_mode():
+        logits, expected = engine.coarse_logits(x), small.model.coarse_logits(x)
+    assert deviation(logits, expected) < 5e-2
+    assert not torch.equal(logits, logits.bfloat16().float())
+    assert {p.dtype for p in small.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("engine", ["torch-bf16", "openvino", "onnxruntime"])
+def test_a_change_of_the_model_reaches_the_engine(small, make_photo, engine):
+    photo = make_photo(97, 65)
+    changing = with_engine(small, engine)
+    before = changing(photo, scores=True).scores()
+    changing.model.set_output_stride(8)
+    exact = Predictor(copy.deepcopy(changing.model), small.card, "cpu")
+    tolerance = 0.3 if engine == "torch-bf16" else 1e-3
+    np.testing.assert_allclose(
+        changing(photo, scores=True).scores(), exact(photo, scores=True).scores(), atol=tolerance
+    )
+    changing.model.set_output_stride(16)
+    changing.model.load_state_dict({key: value * 0 for key, value in changing.model.state_dict().items()})
+    np.testing.assert_allclose(changing(photo, scores=True).scores(), 0.25)
+    assert before.std() > 0.1
+
+
+def test_what_counts_as_a_change(small):
+    model = copy.deepcopy(small.model)
+    before = state_of(model)
+    assert state_of(model) == before
+    with torch.no_grad():
+        model.logits.bias.add_(1)
+    after = state_of(model)
+    assert after != before
+    next(iter(model.modules())).train()
+    assert state_of(model) == after  # training mode is put back before each photo
+
+
+@pytest.mark.parametrize("engine", ["torch", "torch-bf16", "openvino", "onnxruntime"])
+def test_two_threads_at_once_get_each_its_own_labels(small, make_photo, engine):
+    photos = [make_photo(65, 97, seed=seed) for seed in range(4)]
+    other = with_engine(small, engine)
+    expected = [other(photo).labels for photo in photos]
+    start = threading.Barrier(2)
+
+    def repeat(indices):
+        start.wait()
+        return [(index, other(photos[index]).labels) for index in indices * 3]
+
+    with ThreadPoolExecutor(2) as pool:
+        for labels in pool.map(repeat, ([0, 1], [2, 3])):
+            for index, found in labels:
+                np.testing.assert_array_equal(found, expected[index])
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        ("tensorrt", "engine 'tensorrt' is unknown: give one of auto, torch, torch-bf16, openvino"),
+        ("openvino", "engine 'openvino' needs openvino: pip install 'atrous[export]'"),
+        ("onnxruntime", "engine 'onnxruntime' needs onnxruntime: pip install 'atrous[export]'"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_one_line(monkeypatch, engine, message):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(names, "find_spec", lambda name: None if name == engine else found(name))
+    with pytest.raises(AtrousError) as caught:
+        atrous.load("no-such-model", "cpu", engine=engine)  # told before anything is loaded
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_engine_for_the_cpu_says_so_elsewhere():
+    installed("openvino")
+    with pytest.raises(AtrousError, match="runs on the CPU, not on cuda:0: give device='cpu'"):
+        names.check_engine("openvino", torch.device("cuda:0"))
+
+
+class Slow:
+    """An engine that takes its time."""
+
+    def __init__(self, seconds: float, model) -> None:
+        self.seconds, self.model, self.runs = seconds, model, 0
+
+    def coarse_logits(self, x):
+        self.runs += 1
+        threading.Event().wait(self.seconds)
+        return self.model.coarse_logits(x)
+
+
+@pytest.fixture
+def engines(small, monkeypatch) -> dict[str, Slow]:
+    """What `auto` chooses from: three engines, of which "openvino" is the fastest and "onnxruntime" does not start."""
+    made = {"torch": Slow(0.03, small.model), "openvino": Slow(0.0, small.model)}
+
+    def start(name, *_):
+        if name not in made:
+            raise RuntimeError("no such engine after all")
+        return made[name]
+
+    monkeypatch.setattr("atrous.inference.engines.live.usable", lambda *_: ["torch", "openvino", "onnxruntime"])
+    monkeypatch.setattr("atrous.inference.engines.live.start", start)
+    return made
+
+
+def test_auto_measures_once_and_remembers(small, make_photo, memory, engines):
+    predictor = Predictor(small.model, small.card, "cpu", engine="auto")
+    assert predictor.engine == "auto"
+    np.testing.assert_array_equal(predictor(make_photo(65, 65)).labels, small(make_photo(65, 65)).labels)
+    assert predictor.engine == "openvino"
+    [(key, known)] = json.loads(memory.read_text()).items()
+    assert known["engine"] == "openvino"
+    assert known["milliseconds"]["torch"] > 25
+    assert "deeplabv3_mobilenet_v2_050" in key
+    runs = engines["torch"].runs
+    predictor(make_photo(60, 70))
+    again = Predictor(small.model, small.card, "cpu", engine="auto")
+    again(make_photo(65, 65))
+    assert again.engine == "openvino"
+    assert engines["torch"].runs == runs
+    again(make_photo(400, 400))  # another size is another question
+    assert engines["torch"].runs > runs
+    assert len(json.loads(memory.read_text())) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": 1}', "\x00"])
+def test_a_broken_memory_is_as_good_as_none(small, make_photo, memory, engines, content):
+    memory.write_text(content)
+    predictor = Predictor(small.model, small.card, "cpu", engine="auto")
+    predictor(make_photo(65, 65))
+    assert predictor.engine == "openvino"
+    assert [each["engine"] for each in json.loads(memory.read_text()).values() if isinstance(each, dict)] == [
+        "openvino"
+    ]
+    assert [
+        path.name
+        for path in memory.parent.iterdir()
+        if path.name.startswith(".engines.json.") and "lock" not in path.name
+    ] == []
+
+
+def test_a_remembered_engine_that_is_gone_is_measured_anew(small, memory):
+    key = auto.situation(small.model, CPU, ["torch"], 6)
+    memory.write_text(json.dumps({key: {"engine": "openvino"}}))
+    assert auto.recall(key, ["torch", "openvino"]) == "openvino"
+    assert auto.recall(key, ["torch"]) is None
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_memory_that_cannot_be_written_does_not_matter(small, make_photo, memory, engines):
+    memory.parent.chmod(0o500)
+    try:
+        predictor = Predictor(small.model, small.card, "cpu", engine="auto")
+        predictor(make_photo(65, 65))
+    finally:
+        memory.parent.chmod(0o700)
+    assert predictor.engine == "openvino"
+
+
+def test_a_multi_scale_model_stays_on_torch(small):
+    model = create_model("deeplabv3_mobilenet_v2_050", num_classes=4, multi_scale=[0.5, 1.0])
+    assert set(names.usable(CPU, model)) <= {"torch", "torch-bf16"}
+    installed("onnxruntime")
+    with pytest.raises(AtrousError, match="multi_scale runs on torch alone"):
+        names.start("onnxruntime", model, CPU)
