@@ -9,6 +9,7 @@ from torch import nn
 from atrous.errors import WeightsError
 from atrous.weights.convert import ClassifierError, fill
 from atrous.weights.open import open_model
+from atrous.weights.schemes import Layout, take
 
 Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -37,10 +38,9 @@ def load_backbone(backbone: nn.Module, source: str | Path) -> Normalisation:
     theirs = opened.model.backbone
     _same_form(source, {form: getattr(theirs, form, "") for form in _FORMS}, backbone)
     try:
-        backbone.load_state_dict(theirs.state_dict())
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise WeightsError(f"{source}: {opened.found}, whose backbone is another: {reason}") from error
+        take(theirs.state_dict(), backbone, Layout(str))
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {opened.found}, whose backbone is another: {error}") from error
     return opened.card.mean, opened.card.std
 
 

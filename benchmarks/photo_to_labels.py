@@ -1,0 +1,125 @@
+"""Whole networks from a photo's array to its labels, against the projects that their weights come from.
+
+    python benchmarks/photo_to_labels.py [--coral FILE.tflite] [--engine auto]
+
+The same weights on both sides. Ours is `atrous.load` of the file that the project saves; theirs is what its own
+documentation shows: torchvision's and smp's networks in eval mode under inference_mode, normalised by torch, upsampled
+and argmaxed at the photo's size; LiteRT's interpreter with XNNPACK on the quantised file.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import atrous
+from atrous.weights import IMAGENET
+from compare import by_turns, line
+from peers import import_peer
+from record import record
+
+Photo = NDArray[np.uint8]
+
+
+def photo(height: int, width: int) -> Photo:
+    """Blotches of colour: what the photo shows does not change the time."""
+    random = np.random.default_rng(0)
+    coarse = torch.from_numpy(random.integers(0, 256, (1, 3, height // 16 + 1, width // 16 + 1)).astype(np.float32))
+    fine = nn.functional.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)
+    return fine[0].permute(1, 2, 0).numpy().astype(np.uint8)  # type: ignore[no-any-return]
+
+
+def lively(network: nn.Module) -> nn.Module:
+    """Random weights under which activations keep their size, so that labels are not all one class."""
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    with torch.no_grad():
+        network.train()
+        for _ in range(3):
+            network(torch.randn(2, 3, 128, 128))
+    return network.eval()
+
+
+def eager(network: Callable[[Tensor], Any]) -> Callable[[Photo], NDArray[Any]]:
+    """As the projects' documentation does it."""
+    mean, std = (torch.tensor(each)[:, None, None] for each in IMAGENET)
+
+    def predict(image: Photo) -> NDArray[Any]:
+        with torch.inference_mode():
+            x = (torch.from_numpy(image).permute(2, 0, 1).float() / 255 - mean) / std
+            out = network(x[None])
+            return (out["out"] if isinstance(out, dict) else out)[0].argmax(0).numpy()  # type: ignore[no-any-return]
+
+    return predict
+
+
+def compare(
+    image: Photo, ours: atrous.Predictor, theirs: Callable[[Photo], NDArray[Any]], turns: int
+) -> dict[str, Any]:
+    measured: dict[str, Any] = by_turns(lambda: ours(image), lambda: theirs(image), turns)
+    same = float((ours(image).labels == theirs(image)).mean())
+    return {**measured, "engine": ours.engine, "same_labels": round(same, 4)}
+
+
+def torchvisions(folder: Path, engine: str) -> dict[str, Any]:
+    segmentation = import_peer("torchvision").models.segmentation
+    network = lively(segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=21))
+    torch.save(network.state_dict(), folder / "torchvision.pth")
+    ours = atrous.load(folder / "torchvision.pth", "cpu", engine=engine)
+    return compare(photo(520, 520), ours, eager(network), 5)
+
+
+def smps(folder: Path, engine: str) -> dict[str, Any]:
+    smp = import_peer("segmentation_models_pytorch")
+    network = lively(smp.DeepLabV3Plus("mobilenet_v2", encoder_weights=None, classes=21))
+    torch.save(network.state_dict(), folder / "smp.pth")
+    ours = atrous.load(folder / "smp.pth", "cpu", engine=engine)
+    return compare(photo(512, 512), ours, eager(network), 9)
+
+
+def corals(file: Path, engine: str) -> dict[str, Any]:
+    import_peer("ai_edge_litert.interpreter")
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(file), num_threads=torch.get_num_threads())
+    interpreter.allocate_tensors()
+    [entry], [result] = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def theirs(image: Photo) -> NDArray[Any]:
+        interpreter.set_tensor(entry["index"], image[None])
+        interpreter.invoke()
+        return interpreter.get_tensor(result["index"])[0]  # type: ignore[no-any-return]
+
+    ours = atrous.load(file, "cpu", engine=engine)
+    return compare(photo(513, 513), ours, theirs, 15)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--coral", type=Path, help="deeplabv3_mnv2_pascal_quant.tflite")
+    parser.add_argument("--engine", default="auto")
+    arguments = parser.parse_args()
+    measured: dict[str, Any] = {"command": "python benchmarks/photo_to_labels.py --coral FILE"}
+    with tempfile.TemporaryDirectory() as folder:
+        runs: dict[str, Callable[[], dict[str, Any]]] = {
+            "torchvision deeplabv3_resnet50, 520×520": lambda: torchvisions(Path(folder), arguments.engine),
+            "smp DeepLabV3Plus mobilenet_v2, 512×512": lambda: smps(Path(folder), arguments.engine),
+        }
+        if arguments.coral:
+            runs["LiteRT int8 deeplabv3_mnv2, 513×513"] = lambda: corals(arguments.coral, arguments.engine)
+        for name, run in runs.items():
+            measured[name] = run()
+            print(line(name, measured[name], "theirs"), f"({measured[name]['same_labels']:.2%} the same labels)")
+    print(record("photo_to_labels", measured))
+
+
+if __name__ == "__main__":
+    main()
