@@ -11,5 +11,6 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     monkeypatch.setattr("atrous.ops.upsample_cpu._PIXELS_FOR_THREADS", 0)
+    monkeypatch.setattr("atrous.ops.upsample._LOOP_PAYS", 0)
     yield
     torch.set_num_threads(before)

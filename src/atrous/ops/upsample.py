@@ -6,6 +6,7 @@ full-resolution ones. On the CPU they are loops of our own (`upsample_cpu`); `re
 `reference_cross_entropy` are the same in plain torch, which other devices and types use.
 """
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from atrous.errors import AtrousError
 
+_LOOP_PAYS = 1 << 24  # pixels × classes: so many take the reference half a second
 _STRIP = 64  # rows upsampled at a time: a strip of 64 × 2048 × 21 floats is 11 MB and stays near the cache
 
 
@@ -40,7 +42,8 @@ def upsample_argmax(
     classes = logits.shape[1]
     if classes > 256:
         raise AtrousError(f"upsample_argmax gives uint8 labels: {classes} classes are more than 256")
-    if logits.device.type != "cpu" or logits.shape[2:] == size or torch.compiler.is_compiling():
+    elsewhere = logits.device.type != "cpu" or torch.compiler.is_compiling()
+    if elsewhere or logits.shape[2:] == size or not _loop_pays(classes * size[0] * size[1]):
         return reference_argmax(logits, size, align_corners, crop)
     from atrous.ops import upsample_cpu
 
@@ -52,6 +55,19 @@ def upsample_argmax(
     )
     channels_last = logits.permute(0, 2, 3, 1).contiguous().numpy()
     return torch.from_numpy(upsample_cpu.label(channels_last, rows, columns))
+
+
+_seen = 0
+
+
+def _loop_pays(work: int) -> bool:
+    """Whether to wait for numba, which takes half a second to import: not for the first few photos.
+
+    The reference gives the same labels: it does the same arithmetic in the same order.
+    """
+    global _seen
+    _seen += work
+    return "numba" in sys.modules or _seen > _LOOP_PAYS
 
 
 def reference_argmax(
@@ -69,9 +85,14 @@ def reference_argmax(
     labels = torch.empty((n, height, width), dtype=torch.uint8, device=logits.device)
     for top in range(0, height, _STRIP):
         rows = slice(top, min(top + _STRIP, height))
-        strip = torch.lerp(logits[:, :, y0[rows]], logits[:, :, y1[rows]], wy[rows, None])
-        labels[:, rows] = torch.lerp(strip[..., x0], strip[..., x1], wx).max(1).indices.to(torch.uint8)
+        strip = _between(logits[:, :, y0[rows]], logits[:, :, y1[rows]], wy[rows, None])
+        labels[:, rows] = _between(strip[..., x0], strip[..., x1], wx).max(1).indices.to(torch.uint8)
     return labels
+
+
+def _between(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
+    """start + weight · (end - start), each step rounded, as in `upsample_cpu`; `torch.lerp` fuses some of them."""
+    return (end - start).mul_(weight).add_(start)
 
 
 def upsample_cross_entropy(
