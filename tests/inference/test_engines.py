@@ -5,7 +5,9 @@ import importlib.util
 import json
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,6 @@ from atrous.inference.engines.folding import folded
 from atrous.inference.engines.still import state_of
 from atrous.inference.engines.torch_bf16 import TorchBfloat16
 from atrous.models import create_model, list_models
-from atrous.weights import ModelCard
 from networks import deviation, image, randomise
 
 CPU = torch.device("cpu")
@@ -35,11 +36,14 @@ def installed(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def small() -> Predictor:
-    """A model of four classes whose labels differ."""
-    torch.manual_seed(5)
-    model = create_model("deeplabv3_mobilenet_v2_050", num_classes=4)
-    torch.nn.init.normal_(model.logits.weight, std=5.0)
-    return Predictor(model, ModelCard(tuple("abcd"), ((0, 0, 0),) * 4), device="cpu")
+    """The bundled model: labels of random weights hardly differ."""
+    return atrous.load("street", "cpu")
+
+
+@pytest.fixture(scope="module")
+def running(small) -> Callable[[str], Predictor]:
+    """The same model on another engine, which is started once."""
+    return cache(lambda engine: with_engine(small, engine))
 
 
 @pytest.fixture
@@ -55,9 +59,9 @@ def with_engine(predictor: Predictor, engine: str) -> Predictor:
 
 @pytest.mark.parametrize("engine", FLOAT32)
 @pytest.mark.parametrize("size", [(1, 1), (1, 37), (17, 16), (97, 131), (129, 129)])
-def test_a_float32_engine_gives_the_scores_of_torch(small, make_photo, engine, size):
+def test_a_float32_engine_gives_the_scores_of_torch(small, running, make_photo, engine, size):
     photo = make_photo(*size)
-    other = with_engine(small, engine)
+    other = running(engine)
     for options in ({}, {"flip": True, "scales": (0.75, 1.0)}):
         expected, found = (each(photo, scores=True, **options) for each in (small, other))
         np.testing.assert_allclose(found.scores(), expected.scores(), atol=2e-4)
@@ -67,10 +71,9 @@ def test_a_float32_engine_gives_the_scores_of_torch(small, make_photo, engine, s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", FLOAT32 + BFLOAT16)
-def test_the_bundled_model_gives_torchs_labels(shared_data, engine):
-    """On CamVid's photos, at sizes that are odd, even, and larger than the model was trained with."""
-    exact = atrous.load("street", "cpu")
-    other = with_engine(exact, engine)
+def test_real_photos_get_torchs_labels(small, running, shared_data, engine):
+    """CamVid's, cut to sizes that are odd, even and neither."""
+    exact, other = small, running(engine)
     photos = sorted((shared_data / "data" / "camvid" / "images" / "val").glob("*.jpg"))[::30]
     for path, (height, width) in zip(photos, [(321, 433), (360, 480), (129, 250)], strict=False):
         photo = exact(path).image[:height, :width]
@@ -83,15 +86,12 @@ def test_the_bundled_model_gives_torchs_labels(shared_data, engine):
         assert agreement > (0.9999 if engine in FLOAT32 else 0.98)
 
 
-SMALL_ONES = ("mobilenet", "efficientnet_lite0")
+SMALL_ONES = ("deeplabv3_mobilenet_v2_050", "deeplabv3plus_mobilenet_v2_050", "deeplabv3plus_mobilenet_v3_small")
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if any(part in name for part in SMALL_ONES) else pytest.param(name, marks=pytest.mark.slow)
-        for name in list_models()
-    ],
+    [name if name in SMALL_ONES else pytest.param(name, marks=pytest.mark.slow) for name in list_models()],
 )
 def test_every_model_runs_on_every_engine(name):
     """In float32; sizes differ from the one by which the graph was made."""
@@ -128,9 +128,9 @@ def test_folding_leaves_no_batch_norm_and_changes_nothing(name):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_in_bfloat16_the_last_layer_stays_in_float32(small):
+def test_in_bfloat16_the_last_layer_stays_in_float32(small, make_photo):
     engine = TorchBfloat16(small.model, CPU)
-    x = image(65, 65).float()
+    x = small._network.normalise([make_photo(129, 129)], (129, 129))
     with torch.inference_mode():
         logits, expected = engine.coarse_logits(x), small.model.coarse_logits(x)
     assert deviation(logits, expected) < 5e-2
@@ -145,14 +145,11 @@ def test_a_change_of_the_model_reaches_the_engine(small, make_photo, engine):
     before = changing(photo, scores=True).scores()
     changing.model.set_output_stride(8)
     exact = Predictor(copy.deepcopy(changing.model), small.card, "cpu")
-    tolerance = 0.3 if engine == "torch-bf16" else 1e-3
-    np.testing.assert_allclose(
-        changing(photo, scores=True).scores(), exact(photo, scores=True).scores(), atol=tolerance
-    )
+    expected, found = (each(photo, scores=True).scores() for each in (exact, changing))
+    assert np.abs(found - expected).mean() < 0.25 * np.abs(found - before).mean()
     changing.model.set_output_stride(16)
     changing.model.load_state_dict({key: value * 0 for key, value in changing.model.state_dict().items()})
-    np.testing.assert_allclose(changing(photo, scores=True).scores(), 0.25)
-    assert before.std() > 0.1
+    np.testing.assert_allclose(changing(photo, scores=True).scores(), 1 / 11, rtol=1e-5)
 
 
 def test_what_counts_as_a_change(small):
@@ -168,9 +165,9 @@ def test_what_counts_as_a_change(small):
 
 
 @pytest.mark.parametrize("engine", ["torch", "torch-bf16", "openvino", "onnxruntime"])
-def test_two_threads_at_once_get_each_its_own_labels(small, make_photo, engine):
+def test_two_threads_at_once_get_each_its_own_labels(running, make_photo, engine):
     photos = [make_photo(65, 97, seed=seed) for seed in range(4)]
-    other = with_engine(small, engine)
+    other = running(engine)
     expected = [other(photo).labels for photo in photos]
     start = threading.Barrier(2)
 
@@ -242,7 +239,7 @@ def test_auto_measures_once_and_remembers(small, make_photo, memory, engines):
     [(key, known)] = json.loads(memory.read_text()).items()
     assert known["engine"] == "openvino"
     assert known["milliseconds"]["torch"] > 25
-    assert "deeplabv3_mobilenet_v2_050" in key
+    assert small.model.config["name"] in key
     runs = engines["torch"].runs
     predictor(make_photo(60, 70))
     again = Predictor(small.model, small.card, "cpu", engine="auto")
@@ -260,14 +257,9 @@ def test_a_broken_memory_is_as_good_as_none(small, make_photo, memory, engines, 
     predictor = Predictor(small.model, small.card, "cpu", engine="auto")
     predictor(make_photo(65, 65))
     assert predictor.engine == "openvino"
-    assert [each["engine"] for each in json.loads(memory.read_text()).values() if isinstance(each, dict)] == [
-        "openvino"
-    ]
-    assert [
-        path.name
-        for path in memory.parent.iterdir()
-        if path.name.startswith(".engines.json.") and "lock" not in path.name
-    ] == []
+    known = [each for each in json.loads(memory.read_text()).values() if isinstance(each, dict)]
+    assert [each["engine"] for each in known] == ["openvino"]
+    assert {path.name for path in memory.parent.iterdir()} <= {"engines.json", ".engines.json.lock"}
 
 
 def test_a_remembered_engine_that_is_gone_is_measured_anew(small, memory):

@@ -158,10 +158,14 @@ def eager(monkeypatch):
     """Small convolutions are ours too."""
     monkeypatch.setattr(atrous_conv, "_LEAST_WORK", 0)
     monkeypatch.setattr(atrous_conv, "_LEAST_WEIGHT", 0)
+    monkeypatch.setattr(atrous_conv, "_MOST_INSIDE", 1)
+    monkeypatch.setattr(atrous_conv, "_AMX_RATE", 1)
 
 
 @pytest.mark.parametrize("trained", [True, False])
-def test_autocast_decides_the_type(eager, trained):
+@pytest.mark.parametrize("amx", [True, False])
+def test_autocast_decides_the_type(eager, trained, amx, monkeypatch):
+    monkeypatch.setattr(atrous_conv, "_has_amx", lambda: amx)
     x, weight, bias = torch.randn(1, 4, 6, 6), torch.randn(3, 4, 3, 3, requires_grad=trained), torch.randn(3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = atrous_conv2d(x, weight, bias, 6)
@@ -175,6 +179,56 @@ def test_autocast_decides_the_type(eager, trained):
         torch.testing.assert_close(weight.grad, exact, rtol=0.02, atol=0.1)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "amx", "rate", "chosen"),
+    [
+        (torch.bfloat16, False, 2, (False, False, False)),
+        (torch.bfloat16, False, 12, (False, False, True)),
+        (torch.bfloat16, True, 2, (False, False, False)),
+        (torch.bfloat16, True, 12, (True, True, True)),
+        (torch.float32, True, 2, (False, False, False)),
+        (torch.float32, True, 12, (False, False, True)),
+        (torch.float64, True, 12, (False, False, False)),
+    ],
+)
+def test_the_rule_takes_what_was_measured_to_be_quicker(dtype, amx, rate, chosen, monkeypatch):
+    monkeypatch.setattr(atrous_conv, "_has_amx", lambda: amx)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    x, weight = torch.empty(4, 2048, 21, 21, dtype=dtype), torch.empty(256, 2048, 3, 3, dtype=dtype)
+    assert atrous_conv._quicker(x, weight, rate) == atrous_conv.Ours(*chosen)
+    assert atrous_conv._quicker(x[:1, :32], weight[:, :32], rate) == atrous_conv.Ours(False, False, False)
+
+
+def test_float32s_output_is_torchs_own_to_the_bit(eager):
+    """In inference and in training."""
+    x, weight = torch.randn(1, 4, 6, 6), torch.randn(3, 4, 3, 3, requires_grad=True)
+    with torch.no_grad():
+        inferred = atrous_conv2d(x, weight, rate=5)
+    trained = atrous_conv2d(x, weight, rate=5)
+    assert torch.equal(inferred, trained)
+    assert torch.equal(inferred, theirs(x, weight, None, 5))
+    assert type(trained.grad_fn).__name__ == "_AtrousConv2dBackward"
+    assert type(atrous_conv2d(x, weight, rate=1).grad_fn).__name__ == "ConvolutionBackward0"
+
+
+@pytest.mark.parametrize("rate", [2, 5])
+def test_bfloat16_is_taken_as_float32_where_that_is_quicker(rate, monkeypatch):
+    """Rounded once: the output and the gradients are float32's to the bit, under autocast too."""
+    monkeypatch.setattr(atrous_conv, "_has_amx", lambda: False)
+    monkeypatch.setattr(atrous_conv, "_float32_is_quicker", lambda: True)
+    tensors = [torch.randn(shape).bfloat16() for shape in ((2, 4, 9, 9), (3, 4, 3, 3), (3,))]
+    grad = torch.randn(2, 3, 9, 9).bfloat16()
+    wide = with_gradients(theirs, grad.float(), [tensor.float() for tensor in tensors], rate)
+    for enabled in (False, True):
+        with torch.autocast("cpu", enabled=enabled):
+            mine = with_gradients(lambda *given: atrous_conv2d(*given[:3], rate=given[3]), grad, tensors, rate)
+            with torch.no_grad():
+                inferred = atrous_conv2d(*tensors, rate=rate)
+        assert torch.equal(inferred, wide[0].bfloat16())
+        for a, b in zip(mine, wide, strict=True):
+            torch.testing.assert_close(a, b.bfloat16(), rtol=0, atol=0)
+
+
 def test_an_even_kernel_is_refused():
     with pytest.raises(ValueError, match="no centre"):
         atrous_conv2d(torch.randn(1, 2, 4, 4), torch.randn(2, 2, 2, 2), rate=2)
@@ -185,6 +239,7 @@ class Layers(nn.Sequential):
         super().__init__(AtrousConv2d(4, 6, 3, rate=3, bias=True), AtrousConv2d(6, 2, 3, rate=8))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_and_exported_it_is_torchs(eager):
     """One graph, made of convolutions."""
     model, x = Layers().bfloat16().eval(), torch.randn(1, 4, 9, 9).bfloat16()

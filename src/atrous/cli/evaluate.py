@@ -23,6 +23,7 @@ def evaluate(
     flip: bool = typer.Option(False, "--flip", help="Average over each photo and its mirror image."),
     output_stride: int | None = typer.Option(None, help="8, 16 or 32; the model's own if not given."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
+    engine: str = typer.Option("torch", help="As for `atrous predict`; torch is the model itself, exactly."),
     json: bool = typer.Option(False, "--json", help="One JSON object instead of a table."),
 ) -> None:
     """Score a model: mean IoU of one confusion matrix over all pixels of a split, void left out."""
@@ -36,7 +37,7 @@ def evaluate(
     folder = SegmentationFolder(data, split)
     with report(len(folder)) as lines:
         lines.begin(f"loading {model}")
-        predictor = load(model, device, progress=lines.fetched)
+        predictor = load(model, device, engine=engine, progress=lines.fetched)
         if output_stride is not None:
             predictor.model.set_output_stride(output_stride)
         lines.begin("evaluating")

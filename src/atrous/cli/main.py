@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from atrous import __version__
 from atrous.cli.convert import convert
 from atrous.cli.evaluate import evaluate
+from atrous.cli.export import export
 from atrous.cli.models import models
 from atrous.cli.predict import predict
 from atrous.cli.train import train
@@ -95,6 +96,7 @@ app.command()(models)
 app.command("eval")(evaluate)
 app.command()(train)
 app.command()(convert)
+app.command()(export)
 
 
 def main() -> None:

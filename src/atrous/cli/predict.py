@@ -12,6 +12,8 @@ from atrous.errors import AtrousError
 if TYPE_CHECKING:
     from atrous.inference.labelling import Keywords
 
+_WORTH_MEASURING = 20  # photos
+
 
 def predict(
     inputs: list[str] = typer.Argument(..., metavar="INPUT", help="Photos, folders of photos, globs."),
@@ -33,6 +35,11 @@ def predict(
         None, help="Side of overlapping tiles, 0 for none; by itself only for photos above 4 megapixels."
     ),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
+    engine: str | None = typer.Option(
+        None,
+        help="torch, torch-bf16, openvino, openvino-bf16, onnxruntime, or auto, the fastest of them here, which is "
+        "measured once; torch if not given, auto for 20 photos or more.",
+    ),
     batch_size: int = typer.Option(8, help="Photos of one size that go through an accelerator together."),
     json: bool = typer.Option(
         False,
@@ -63,7 +70,9 @@ def predict(
         from atrous.cli.writing import Written, write_behind
         from atrous.inference import load
 
-        predictor = load(model, device, progress=lines.fetched)
+        # Measuring and starting another engine takes seconds, which a few photos do not give back.
+        chosen = engine or ("auto" if len(photos) >= _WORTH_MEASURING else "torch")
+        predictor = load(model, device, engine=chosen, progress=lines.fetched)
         lines.begin("predicting")
         begun = time.perf_counter()
         results = predictor.timed_stream([photo.path for photo in photos], lines.advance, **options)

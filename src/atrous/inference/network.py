@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from atrous.inference.engines import LiveEngine
 from atrous.models import SegmentationModel
 
 Image = NDArray[np.uint8]
@@ -20,11 +21,18 @@ class Network:
     Args:
         model: moved to the device and put in evaluation mode, in place.
         mean, std: of RGB values in 0..1.
+        engine: what computes the coarse logits, one of `atrous.inference.engines.ENGINES`.
     """
 
     def __init__(
-        self, model: SegmentationModel, mean: Sequence[float], std: Sequence[float], device: torch.device
+        self,
+        model: SegmentationModel,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        engine: str = "torch",
     ) -> None:
+        self.engine = LiveEngine(engine, model, device)
         self.device = device
         # oneDNN's convolutions are fastest when channels come last.
         self._layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
@@ -75,7 +83,6 @@ class Network:
         """float32 N×K×h×w on the device, of normalised and padded N×3×H×W."""
         if self.model.training:
             self.model.eval()  # the caller may have trained `predictor.model` meanwhile
-        dtype = next((p.dtype for p in self.model.parameters()), torch.float32)
         if self.one_by_one:
-            return torch.cat([self.model.coarse_logits(one[None].to(dtype)).float() for one in x])
-        return self.model.coarse_logits(x.to(dtype)).float()
+            return torch.cat([self.engine.coarse_logits(one[None]) for one in x])
+        return self.engine.coarse_logits(x)

@@ -13,6 +13,7 @@ from PIL import Image as PILImage
 from atrous.data import ImageSource, describe_source, find_images, read_image
 from atrous.errors import AtrousError
 from atrous.inference.devices import choose_device
+from atrous.inference.engines import check_engine
 from atrous.inference.labelling import Keywords, Labelled, Labelling, Options, Progress
 from atrous.inference.lookahead import read_ahead
 from atrous.inference.network import Image, Network
@@ -33,22 +34,32 @@ class Predictor:
         model: moved to the device and put in evaluation mode, in place.
         card: its classes, colours and normalisation.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps" or a `torch.device`.
+        engine: what computes the coarse logits: "torch" is the model itself in float32, to the bit; "torch-bf16",
+            "openvino", "openvino-bf16" and "onnxruntime" run a copy, made when the first photo comes and again when
+            the model has changed since; "auto" measures which is fastest here, once, and remembers it.
 
     Attributes:
         model: the network: normalised N×3×H×W in, N×K×H×W logits out.
         card: what goes with it.
         classes: K names, in index order.
         device: where it runs.
+        engine: the one that ran last; as it was asked for before any has.
 
     Raises:
-        AtrousError: a device that is not there, or a card that does not fit the model.
+        AtrousError: a device or engine that is not there, or a card that does not fit the model.
     """
 
-    def __init__(self, model: SegmentationModel, card: ModelCard, device: str | torch.device = "auto") -> None:
+    def __init__(
+        self,
+        model: SegmentationModel,
+        card: ModelCard,
+        device: str | torch.device = "auto",
+        engine: str = "torch",
+    ) -> None:
         if len(card.classes) != model.num_classes:
             raise AtrousError(f"the model has {model.num_classes} classes, its card names {len(card.classes)}")
         self.card = card
-        self._network = Network(model, card.mean, card.std, choose_device(device))
+        self._network = Network(model, card.mean, card.std, choose_device(device), engine)
 
     @property
     def model(self) -> SegmentationModel:
@@ -57,6 +68,10 @@ class Predictor:
     @property
     def device(self) -> torch.device:
         return self._network.device
+
+    @property
+    def engine(self) -> str:
+        return self._network.engine.name
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -208,23 +223,26 @@ class Predictor:
         )
 
 
-def load(source: str | Path, device: str | torch.device = "auto", **options: Any) -> Predictor:
+def load(
+    source: str | Path, device: str | torch.device = "auto", *, engine: str = "torch", **options: Any
+) -> Predictor:
     """A predictor from whatever stands for a model; see `atrous.weights.open_model`.
 
     Args:
         source: a bundled or published model's name (the latter is fetched once), a directory or file that Atrous
             wrote, or another project's checkpoint.
-        device: as for `Predictor`.
+        device, engine: as for `Predictor`.
         options: `classes` (names, or "voc", "cityscapes", "ade20k"), `progress` (a callback for bytes that are
             fetched), and what a checkpoint does not tell, as for `create_model`, e.g. `output_stride=8`.
 
     Raises:
         WeightsError: nothing there, not a model, or one that cannot be carried over faithfully.
-        AtrousError: a device that is not there.
+        AtrousError: a device or engine that is not there.
     """
     chosen = choose_device(device)  # before the seconds that loading takes
+    check_engine(engine, chosen)
     opened = open_model(source, **options)
-    return Predictor(opened.model, opened.card, device=chosen)
+    return Predictor(opened.model, opened.card, chosen, engine)
 
 
 def _batches(reads: Iterable[_Read], labelling: Labelling) -> Iterator[list[_Read]]:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrous.layers.norm import BatchNorm2d
-from atrous.ops import depthwise_conv2d
+from atrous.ops import atrous_conv2d, depthwise_conv2d
 
 Activation = Literal["relu", "relu6", "hard_swish"]
 Padding = Literal["centred", "same", "none"]
@@ -72,7 +72,14 @@ class AtrousConv2d(nn.Conv2d):
     def _convolve(self, x: Tensor, padding: int) -> Tensor:
         if self.groups == self.in_channels == self.out_channels and self.bias is None:
             return depthwise_conv2d(x, self.weight, self.stride[0], padding, self.rate)
+        if self._is_plainly_atrous and padding == self.reach:
+            return atrous_conv2d(x, self.weight, self.bias, self.rate)
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    @property
+    def _is_plainly_atrous(self) -> bool:
+        size = self.kernel_size[0]
+        return self.rate > 1 and self.stride[0] == 1 and self.groups == 1 and size > 1 and size % 2 == 1
 
     def _excess(self, size: int) -> int:
         """By how much "same" pads less on the top or left than centred padding does."""

@@ -1,7 +1,8 @@
-"""Depthwise convolution whose gradients are quick on the CPU.
+"""Depthwise convolution that is quick on the CPU at large rates, and in its gradients.
 
-Torch's weight gradient of a depthwise convolution is the bottleneck of training mobile backbones on a CPU,
-worst in bfloat16; `depthwise_cpu` has our own.
+Torch's weight gradient of a depthwise convolution is the bottleneck of training mobile backbones on a CPU, worst in
+bfloat16; and its convolution itself leaves its quick path where the padding is wide, as at the rates of a separable
+ASPP. `depthwise_cpu` has our own.
 """
 
 from typing import Any
@@ -11,28 +12,38 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from atrous.ops.tracing import is_traced
+
 _MIN_CHANNELS = 64  # below that the inner loop is too short to beat torch (measured at 32: half as fast)
+_WIDEST_PADDING = 6  # on which oneDNN's depthwise kernel is used: beyond, torch takes 3 to 30 times as long as we do
 
 
 def depthwise_conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, rate: int = 1) -> Tensor:
     """Depthwise convolution without a bias: N×C×H×W and C×1×k×k to N×C×H'×W'.
 
-    Equal to `torch.nn.functional.conv2d` with groups = C, which it calls; only the gradients are our own, and
-    only on the CPU in float32 or bfloat16 from 64 channels up. Under autocast both arguments take its type.
+    Equal to `torch.nn.functional.conv2d` with groups = C. Ours are the gradients, and the output at stride 1 with more
+    than 6 of padding, only on the CPU in float32 or bfloat16 from 64 channels up, and not under `torch.compile`,
+    `torch.export` or ONNX; anything else is that function. Under autocast both arguments take its type.
     """
     kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         dtype = torch.get_autocast_dtype(kind)
         x, weight = x.to(dtype), weight.to(dtype)
     ours = (
-        torch.is_grad_enabled()
-        and kind == "cpu"
-        and x.shape[1] >= _MIN_CHANNELS
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and not torch.compiler.is_compiling()
+        kind == "cpu" and x.shape[1] >= _MIN_CHANNELS and x.dtype in (torch.float32, torch.bfloat16) and not is_traced()
     )
-    if ours:
+    if ours and torch.is_grad_enabled():
         return _DepthwiseConv2d.apply(x, weight, stride, padding, rate)  # type: ignore[no-any-return,no-untyped-call]
+    if ours:
+        return _convolve(x, weight, stride, padding, rate)
+    return F.conv2d(x, weight, None, stride, padding, rate, groups=weight.shape[0])
+
+
+def _convolve(x: Tensor, weight: Tensor, stride: int, padding: int, rate: int) -> Tensor:
+    if stride == 1 and _WIDEST_PADDING < padding <= rate * (weight.shape[-1] - 1):
+        from atrous.ops.depthwise_cpu import convolve
+
+        return convolve(x, weight, padding, rate)
     return F.conv2d(x, weight, None, stride, padding, rate, groups=weight.shape[0])
 
 
@@ -41,7 +52,7 @@ class _DepthwiseConv2d(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int, rate: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding, ctx.rate = stride, padding, rate
-        return F.conv2d(x, weight, None, stride, padding, rate, groups=weight.shape[0])
+        return _convolve(x, weight, stride, padding, rate)
 
     @staticmethod
     @once_differentiable
@@ -51,7 +62,13 @@ class _DepthwiseConv2d(torch.autograd.Function):
 
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
-        grad_x = input_gradient(grad, weight, x, ctx.stride, ctx.padding, ctx.rate) if ctx.needs_input_grad[0] else None
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            reach = ctx.rate * (weight.shape[-1] - 1)
+            if ctx.stride == 1 and ctx.padding <= reach:
+                grad_x = _convolve(grad, weight.flip(2, 3), 1, reach - ctx.padding, ctx.rate)
+            else:
+                grad_x = input_gradient(grad, weight, x, ctx.stride, ctx.padding, ctx.rate)
         grad_w = (
             weight_gradient(grad, x, weight, ctx.stride, ctx.padding, ctx.rate) if ctx.needs_input_grad[1] else None
         )

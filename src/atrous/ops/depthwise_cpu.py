@@ -1,12 +1,11 @@
-"""The gradients of a depthwise convolution on the CPU, over channels-last memory, in float32 or bfloat16.
+"""A depthwise convolution and its gradients on the CPU, over channels-last memory, in float32 or bfloat16.
 
-The weight gradient is one pass; the input gradient is a convolution with the flipped kernel at stride 1, and a gather
-at larger strides. Sums are taken in float32.
+The weight gradient is one pass; the input gradient is a gather, and so is the convolution itself at stride 1, with the
+kernel flipped. Sums are taken in float32.
 """
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numba import njit
 from torch import Tensor
 
@@ -14,12 +13,23 @@ from atrous.ops.bfloat16 import as_numpy, load, store
 from atrous.ops.threads import split
 
 
-def input_gradient(grad: Tensor, weight: Tensor, x: Tensor, stride: int, padding: int, rate: int) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, padding: int, rate: int) -> Tensor:
+    """At stride 1; `padding` is at most what the kernel spans. The output lies in memory as x does."""
     reach = rate * (weight.shape[-1] - 1)
-    if stride == 1 and padding <= reach:
-        return F.conv2d(grad, weight.flip(2, 3), None, 1, reach - padding, rate, groups=weight.shape[0])
     n, channels, height, width = x.shape
-    out = torch.empty((n, height, width, channels), dtype=x.dtype)
+    size = n, channels, height + 2 * padding - reach, width + 2 * padding - reach
+    rows = x.contiguous(memory_format=torch.channels_last)
+    out = _gather(rows, weight.flip(2, 3), size, 1, reach - padding, rate)
+    return out if x.is_contiguous(memory_format=torch.channels_last) else out.contiguous()
+
+
+def input_gradient(grad: Tensor, weight: Tensor, x: Tensor, stride: int, padding: int, rate: int) -> Tensor:
+    return _gather(grad, weight, x.shape, stride, padding, rate)
+
+
+def _gather(grad: Tensor, weight: Tensor, size: tuple[int, ...], stride: int, padding: int, rate: int) -> Tensor:
+    n, channels, height, width = size
+    out = torch.empty((n, height, width, channels), dtype=grad.dtype)
     kernel = as_numpy(weight.float()[:, 0].permute(1, 2, 0).contiguous())
     grad_array, out_array = as_numpy(grad.permute(0, 2, 3, 1)), as_numpy(out)
     split(

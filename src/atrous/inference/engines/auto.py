@@ -1,0 +1,112 @@
+"""Which engine is fastest here: measured once for a machine, a model and a size of photo, then remembered.
+
+The memory is `engines.json` beside the fetched models. It may be deleted at any time, and one that cannot be read or
+written is as good as none.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atrous.errors import AtrousError
+from atrous.inference.engines.names import Engine, versions
+from atrous.models import SegmentationModel
+from atrous.weights.zoo.cache import cache_directory, writing
+
+_ROUNDS = 3
+_LONGEST = 10.0  # seconds in all: large photos on slow machines get fewer rounds
+
+
+def size_class(x: Tensor) -> int:
+    """Photos of one class differ by less than four times in their pixels."""
+    return (x.shape[-2] * x.shape[-1]).bit_length() // 2
+
+
+def situation(model: SegmentationModel, device: torch.device, names: list[str], size: int) -> str:
+    """What a measurement holds for, in words."""
+    config = json.dumps(getattr(model, "config", {}), sort_keys=True)
+    pixels = f"below {2 ** (2 * size + 1)} pixels"
+    return " | ".join([_machine(device), versions(names), type(model).__name__, config, pixels])
+
+
+def recall(key: str, names: list[str]) -> str | None:
+    """The engine that was fastest, if it is known and among `names`."""
+    found = _read().get(key)
+    name = found.get("engine") if isinstance(found, dict) else None
+    return name if name in names else None
+
+
+def measure(key: str, engines: Mapping[str, Engine], x: Tensor) -> str:
+    """The name of the engine that is fastest on x; it is written to the memory."""
+    best = _shortest(engines, x)
+    fastest = min(best, key=best.__getitem__)
+    milliseconds = {name: round(seconds * 1e3, 2) for name, seconds in best.items()}
+    with contextlib.suppress(AtrousError):  # a place that cannot be written costs another measurement, no more
+        path = _memory()
+        with writing(path):
+            unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+            try:
+                known = {**_read(), key: {"engine": fastest, "milliseconds": milliseconds}}
+                unfinished.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+                unfinished.replace(path)
+            finally:
+                unfinished.unlink(missing_ok=True)
+    return fastest
+
+
+def _shortest(engines: Mapping[str, Engine], x: Tensor) -> dict[str, float]:
+    """Seconds of each engine's best run: what else the machine does only ever adds to a run."""
+    begun = time.perf_counter()
+    best = {}
+    for name, engine in engines.items():
+        engine.coarse_logits(x)  # the first run prepares kernels
+        best[name] = _seconds(engine, x)
+    for _ in range(_ROUNDS - 1):
+        for name, engine in engines.items():
+            if time.perf_counter() - begun < _LONGEST:
+                best[name] = min(best[name], _seconds(engine, x))
+    return best
+
+
+def _seconds(engine: Engine, x: Tensor) -> float:
+    begun = time.perf_counter()
+    engine.coarse_logits(x).cpu()
+    return time.perf_counter() - begun
+
+
+def _memory() -> Path:
+    return cache_directory().parent / "engines.json"
+
+
+def _read() -> dict[str, Any]:
+    try:
+        known = json.loads(_memory().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    """Its name and, where the system tells, what it can do: one name covers processors with and without AMX."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = zlib.crc32(found.get("flags", "").encode())
+    return f"{found.get('model name', platform.machine())} {flags:08x}"

@@ -1,0 +1,75 @@
+"""The engine of a model that its owner may change at any time."""
+
+import threading
+
+import torch
+from torch import Tensor
+
+from atrous.errors import AtrousError
+from atrous.inference.engines import auto
+from atrous.inference.engines.names import AUTO, Engine, check_engine, start, usable
+from atrous.inference.engines.still import state_of
+from atrous.models import SegmentationModel
+
+
+class LiveEngine:
+    """Makes the engine when the first photo comes, and anew when the model has changed since.
+
+    Args:
+        name: one of `ENGINES`. "torch" is the model itself; "auto" is what is fastest here, by a measurement that is
+            made once and remembered, see `atrous.inference.engines.auto`.
+
+    Raises:
+        AtrousError: an engine that is unknown or cannot run on that device.
+    """
+
+    def __init__(self, name: str, model: SegmentationModel, device: torch.device) -> None:
+        check_engine(name, device)
+        self.name = name  # the one that ran last; AUTO before any has
+        self._asked, self._model, self._device = name, model, device
+        self._state: object = None
+        self._chosen: dict[int, str] = {}  # by the photo's size class, where it is to be chosen
+        self._engines: dict[str, Engine] = {}
+        self._lock = threading.RLock()
+
+    def coarse_logits(self, x: Tensor) -> Tensor:
+        """float32 N×K×h×w on the device, of normalised and padded float32 N×3×H×W."""
+        return self._current(x).coarse_logits(x)
+
+    def _current(self, x: Tensor) -> Engine:
+        with self._lock:
+            # Torch runs the model itself: nothing can be out of date.
+            state = None if self._asked == "torch" else state_of(self._model)
+            if state != self._state:
+                self._state, self._engines = state, {}
+            if self._asked == AUTO:
+                self.name = self._choose(x)
+            return self._engine(self.name)
+
+    def _engine(self, name: str) -> Engine:
+        if name not in self._engines:
+            self._engines[name] = start(name, self._model, self._device)
+        return self._engines[name]
+
+    def _choose(self, x: Tensor) -> str:
+        size = auto.size_class(x)
+        if size not in self._chosen:
+            names = usable(self._device, self._model)
+            key = auto.situation(self._model, self._device, names, size)
+            chosen = auto.recall(key, names)
+            if chosen is None:
+                chosen = auto.measure(key, self._startable(names), x)
+            self._chosen[size] = chosen
+            kept = set(self._chosen.values())
+            self._engines = {name: engine for name, engine in self._engines.items() if name in kept}
+        return self._chosen[size]
+
+    def _startable(self, names: list[str]) -> dict[str, Engine]:
+        engines = {}
+        for name in names:
+            try:
+                engines[name] = self._engine(name)
+            except (AtrousError, RuntimeError, ImportError):
+                if name == "torch":
+                    raise
+        return engines

@@ -1,0 +1,98 @@
+"""The engines by name, and which of them can run where."""
+
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from atrous.errors import AtrousError
+from atrous.models import MultiScale, SegmentationModel
+
+AUTO = "auto"
+PACKAGES = {
+    "torch": (),
+    "torch-bf16": (),
+    "openvino": ("openvino", "onnx"),
+    "openvino-bf16": ("openvino", "onnx"),
+    "onnxruntime": ("onnxruntime", "onnx"),
+}
+ENGINES = (AUTO, *PACKAGES)
+
+
+class Engine(Protocol):
+    """A model as it was when the engine was made; calls may come from several threads at once."""
+
+    def coarse_logits(self, x: Tensor) -> Tensor:
+        """float32 N×K×h×w on the device, of normalised and padded float32 N×3×H×W."""
+
+
+def check_engine(name: str, device: torch.device) -> None:
+    """Whether that engine can run on that device.
+
+    Raises:
+        AtrousError: an unknown name, packages that are not installed, or a device or processor that is not its own.
+    """
+    if name not in ENGINES:
+        raise AtrousError(f"engine {name!r} is unknown: give one of {', '.join(ENGINES)}")
+    reason = "" if name == AUTO else _obstacle(name, device)
+    if reason:
+        raise AtrousError(f"engine {name!r} {reason}")
+
+
+def usable(device: torch.device, model: SegmentationModel) -> list[str]:
+    """The engines that can run that model there, torch first."""
+    names = [name for name in PACKAGES if not _obstacle(name, device)]
+    return [name for name in names if not (PACKAGES[name] and isinstance(model, MultiScale))]
+
+
+def versions(names: list[str]) -> str:
+    """The packages that these engines run on, with their versions."""
+    found = {"torch": str(torch.__version__)}
+    for name in names:
+        for package in PACKAGES[name]:
+            try:
+                found[package] = version(package)
+            except PackageNotFoundError:  # installed by other means than pip
+                found[package] = ""
+    return ", ".join(f"{package} {number}".strip() for package, number in found.items())
+
+
+def start(name: str, model: SegmentationModel, device: torch.device) -> Engine:
+    """Makes an engine of the model as it is now; the model is left as it is."""
+    # Each imports its runtime, which is not to be waited for where it is not used.
+    if name == "torch-bf16":
+        from atrous.inference.engines.torch_bf16 import TorchBfloat16
+
+        return TorchBfloat16(model, device)
+    if name == "onnxruntime":
+        from atrous.inference.engines.onnxruntime import OnnxRuntime
+
+        return OnnxRuntime(model)
+    if name in ("openvino", "openvino-bf16"):
+        from atrous.inference.engines.openvino import OpenVino
+
+        return OpenVino(model, "bf16" if name == "openvino-bf16" else "f32")
+    from atrous.inference.engines.torch_float32 import TorchFloat32
+
+    return TorchFloat32(model)
+
+
+def _obstacle(name: str, device: torch.device) -> str:
+    """Why it cannot run there; empty where it can."""
+    missing = [package for package in PACKAGES[name] if find_spec(package) is None]
+    if missing:
+        return f"needs {' and '.join(missing)}: pip install 'atrous[export]'"
+    if PACKAGES[name] and device.type != "cpu":
+        return f"runs on the CPU, not on {device}: give device='cpu', or engine='torch'"
+    if name.endswith("bf16") and not _has_bfloat16(device):
+        return f"needs a processor that computes in bfloat16, which {device} is not: give engine='{name[:-5]}'"
+    return ""
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    mkldnn = device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,27 @@
+"""A model as it stands now, and whether it still does."""
+
+import copy
+
+import torch
+
+from atrous.models import SegmentationModel
+
+
+def still(model: SegmentationModel) -> SegmentationModel:
+    """A copy on the CPU, in float32 and evaluation mode, that later changes to the model do not reach."""
+    with torch.inference_mode(False), torch.no_grad():
+        return copy.deepcopy(model).to("cpu", torch.float32, memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def state_of(model: SegmentationModel) -> tuple[object, ...]:
+    """Equal as long as the model computes the same: its output stride, its tensors' versions, strides and rates.
+
+    Torch counts the changes to a tensor, but not those made through its `.data`.
+    """
+    state: list[object] = [model.output_stride]
+    for module in model.modules():
+        state.append((getattr(module, "stride", None), getattr(module, "dilation", None)))
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is not None:
+                state.append((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version))
+    return tuple(state)
