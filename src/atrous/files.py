@@ -1,0 +1,33 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from atrous.errors import AtrousError
+
+
+@contextlib.contextmanager
+def replacing(target: str | Path) -> Iterator[Path]:
+    """A path beside `target` to write to, whose file takes the target's name when the block ends without an error.
+
+    The folder is made where it is missing. Of a block that fails, or a program that is killed in it, nothing stands
+    under the target's name but what stood there before. The name keeps the target's suffix, by which writers choose
+    their format.
+
+    Raises:
+        AtrousError: the folder or the file cannot be written; it names the target.
+    """
+    target = Path(target)
+    unfinished = target.with_name(f".{uuid.uuid4().hex}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield unfinished
+            unfinished.replace(target)
+        finally:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                unfinished.unlink()
+    except OSError as error:
+        raise AtrousError(f"{target}: cannot be written: {error.strerror or error}") from error
