@@ -54,7 +54,9 @@ class Augmentation:
         """The crop's corner; negative where the photo is smaller than the crop and lies somewhere inside it."""
         spare = [size - crop for size, crop in zip(mask.shape, self.crop, strict=True)]
         if rng.random() < self.class_crops:
-            classes = np.unique(mask)
+            classes = np.flatnonzero(np.bincount(mask.reshape(-1))).astype(
+                np.uint8
+            )  # np.unique takes three times as long
             classes = classes[classes != ignore_index]
             if len(classes):
                 places = np.flatnonzero(mask == rng.choice(classes))
@@ -93,6 +95,8 @@ def _cut(
     ignore_index: int,
 ) -> tuple[Array, Array]:
     height, width = crop
+    if top >= 0 and left >= 0 and top + height <= mask.shape[0] and left + width <= mask.shape[1]:
+        return image[top : top + height, left : left + width], mask[top : top + height, left : left + width]
     out_image = np.empty((height, width, 3), np.uint8)
     out_image[:] = pad_colour
     out_mask = np.full((height, width), ignore_index, np.uint8)

@@ -1,0 +1,146 @@
+"""What the labels of all masks together say: which mean nothing, which classes are rare or missing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atrous.data.checking.findings import Finding, SplitSummary
+from atrous.data.checking.look import Look
+from atrous.data.classes import FILE, IGNORED
+from atrous.data.dataset import SegmentationDataset
+from atrous.data.layouts.folder import WHOLE
+from atrous.data.masks import PictureMasks
+
+Looks: TypeAlias = dict[str, list[Look]]
+
+_RARE = 100  # times fewer pixels than the most frequent class has
+_MUCH_IGNORED = 0.5
+_GREYS = 32
+
+
+def black_and_white(looks: Looks) -> bool:
+    """Whether the masks are black and white pictures, where 255 means a class and not void."""
+    counts = _total(looks)
+    greys = int((counts[1:255] > 0).sum())
+    # Resized with interpolation, or stored as JPEG, they have every grey at their outlines.
+    blurred = greys > _GREYS and counts[0] + counts[255] >= 0.9 * counts.sum()
+    return bool(counts[0] and counts[255] and (greys == 0 or blurred))
+
+
+def counted_from_one(looks: Looks, classes: int) -> bool:
+    """Whether the masks count their classes from 1: the label behind the last is there, and 0 is not."""
+    counts = _total(looks)
+    return bool(counts[0] == 0 and counts[classes] and classes < 255 and not counts[classes + 1 : 255].any())
+
+
+def _total(looks: Looks) -> NDArray[np.int64]:
+    total = np.zeros(257, np.int64)
+    for look in (look for split in looks.values() for look in split):
+        total += look.counts
+    return total
+
+
+def diagnose_labels(datasets: dict[str, SegmentationDataset], looks: Looks) -> Iterator[Finding]:
+    """Labels that mean nothing, or not what they seem to."""
+    dataset = next(iter(datasets.values()))
+    classes = dataset.classes
+    indices = isinstance(dataset.read_mask, PictureMasks) and dataset.read_mask.labels is None
+    if indices and classes.ignore_index == IGNORED and black_and_white(looks):
+        yield Finding(
+            "black-and-white",
+            "wrong",
+            "the masks hold 0 and 255 alone: black and white pictures, whose white would be taken for void",
+            'store white as 1: (mask > 127).astype("uint8")',
+            mechanical=True,
+        )
+        return
+    allowed = np.zeros(257, bool)
+    allowed[: len(classes.names)] = True
+    allowed[classes.ignore_index] = True
+    every = [look for split in looks.values() for look in split if "resampled" not in look.problems]
+    found = [look for look in every if look.counts[~allowed].any()]
+    if not found:
+        return
+    beyond = np.flatnonzero(~allowed & (np.sum([look.counts for look in found], axis=0) > 0))
+    shown = ", ".join("more than 255" if label == 256 else str(label) for label in beyond[:5])
+    many = ", …" if len(beyond) > 5 else ""
+    shifted = indices and counted_from_one(looks, len(classes.names))
+    if shifted:
+        mend = "the masks count from 1, as 0 never occurs: subtract 1"
+    elif beyond.tolist() == [len(classes.names)]:
+        mend = (
+            f"either a class is missing in {FILE} (perhaps the background, as the first), or 0 means unlabelled and "
+            "the classes count from 1: then 0 becomes 255, and from the others 1 is subtracted"
+        )
+    else:
+        mend = f"name them in {FILE}, or write {classes.ignore_index} where a pixel is not to count"
+    yield Finding(
+        "labels-beyond",
+        "wrong",
+        f"labels that no class has ({shown}{many}); there are {len(classes.names)} classes",
+        mend,
+        tuple(dict.fromkeys(look.mask for look in found)),
+        shifted,
+    )
+
+
+def diagnose_classes(
+    root: Path, datasets: dict[str, SegmentationDataset], splits: dict[str, SplitSummary]
+) -> Iterator[Finding]:
+    """Classes that are missing, rare or not named, and splits that are."""
+    names = next(iter(datasets.values())).classes.names
+    total = np.sum([split.pixels for split in splits.values()], axis=0)
+    if datasets.keys() == {WHOLE}:
+        yield Finding(
+            "no-splits",
+            "doubtful",
+            "there are no splits: nothing is kept to judge by",
+            "`atrous data split` writes train.txt and val.txt; photos of one scene belong into one of them",
+        )
+    if names[0] == "class_0" and not (root / FILE).is_file():
+        yield Finding("no-classes", "known", f"no {FILE}: the classes are counted, not named", f"write {root / FILE}")
+    if absent := [name for name, count in zip(names, total, strict=True) if not count]:
+        yield Finding(
+            "absent-class",
+            "doubtful",
+            f"classes that no mask holds: {_some(absent)}",
+            f"take them out of {FILE}, or look whether their labels or colours are the right ones",
+        )
+    if "train" in splits:
+        yield from _of_training(names, splits)
+    for split, summary in splits.items():
+        if summary.ignored_share > _MUCH_IGNORED:
+            yield Finding(
+                "much-ignored",
+                "doubtful",
+                f"{summary.ignored_share:.0%} of the pixels of {split} do not count",
+                "look whether the label of void is a class",
+            )
+
+
+def _of_training(names: tuple[str, ...], splits: dict[str, SplitSummary]) -> Iterator[Finding]:
+    learnt = splits["train"].pixels
+    judged = np.sum([split.pixels for name, split in splits.items() if name != "train"] or [learnt], axis=0)
+    if unlearnt := [name for name, a, b in zip(names, learnt, judged, strict=True) if b and not a]:
+        yield Finding(
+            "never-learnt",
+            "doubtful",
+            f"classes that other splits hold and train does not: {_some(unlearnt)}",
+            "their IoU will be 0: move some of their photos to train",
+        )
+    seen = learnt[learnt > 0]
+    if len(seen) and seen.max() > _RARE * seen.min():
+        rare = [name for name, count in zip(names, learnt, strict=True) if 0 < count < seen.max() / _RARE]
+        yield Finding(
+            "imbalance",
+            "known",
+            f"classes with less than a hundredth of the largest one's pixels: {_some(rare)}",
+            "augment.class_crops: 0.5 shows each class as often; or class weights in the loss",
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

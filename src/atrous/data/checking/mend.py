@@ -1,0 +1,169 @@
+"""A mended copy of a data set, as far as the mend is mechanical."""
+
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from atrous.data.checking.findings import Report
+from atrous.data.checking.labels import black_and_white, counted_from_one
+from atrous.data.checking.look import Look, orientation_on_disk
+from atrous.data.classes import FILE, Classes, named
+from atrous.data.dataset import SegmentationDataset
+from atrous.data.direct import upright
+from atrous.data.layouts.layout import Layout
+from atrous.data.masks import PictureMasks, read_picture
+from atrous.data.opening import recognise
+from atrous.errors import AtrousError, DataError
+
+Array = NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+
+_HOPELESS = ("missing-mask", "unreadable-photo", "unreadable-mask", "unknown-colours", "resampled")
+
+
+def mend_dataset(report: Report, out: str | Path, progress: Progress | None = None) -> list[str]:
+    """Writes a data set as `images/<split>/`, `masks/<split>/` and `classes.json` with what is sound or can be mended.
+
+    Colours become indices, 0 and 255 become 0 and 1, classes that count from 1 count from 0, masks are turned with
+    their photos or brought to their size with nearest neighbour. Photos are copied as they are.
+
+    Args:
+        out: a new folder; it appears whole or not at all.
+        progress: called with (done, total) after each photo.
+
+    Returns:
+        A line for each photo that is left out, with the reason.
+
+    Raises:
+        AtrousError: `out` is there already, or cannot be written.
+    """
+    out = Path(out)
+    if out.exists():
+        raise AtrousError(f"{out}: is there already; give a folder that is to be made")
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        try:
+            left_out = _write(report, partial, progress)
+            partial.rename(out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise AtrousError(f"{out}: cannot be written: {error.strerror or error}") from error
+    return left_out
+
+
+@dataclass(frozen=True)
+class _Mender:
+    classes: Classes
+    white_is_one: bool
+    from_one: bool
+
+    def labels(self, dataset: SegmentationDataset, look: Look) -> Array:
+        """The mended label map.
+
+        Raises:
+            DataError: there is no way to mend it that needs no judgement.
+        """
+        reader = dataset.read_mask
+        if hopeless := next((kind for kind in _HOPELESS if kind in look.problems and not self.white_is_one), None):
+            raise DataError(look.problems[hopeless])
+        labels = self._picture(reader, look) if isinstance(reader, PictureMasks) else reader(look.image, look.mask)
+        if look.size is not None and labels.shape != look.size:
+            labels = self._fitted(labels, look)
+        allowed = (labels < len(self.classes.names)) | (labels == self.classes.ignore_index)
+        if not allowed.all():
+            raise DataError(f"{look.mask}: holds the label {labels[~allowed].max()}, which no class has")
+        return labels.astype(np.uint8)
+
+    def _picture(self, reader: PictureMasks, look: Look) -> Array:
+        picture = read_picture(look.mask)
+        if picture.ndim == 3:
+            if "indices-as-colours" in look.problems:
+                return np.asarray(picture[..., 0])
+            if "stray-colours" in look.problems:
+                return _nearest_classes(reader, picture)
+            return reader(look.image, look.mask)
+        if self.white_is_one:
+            return (picture > 127).astype(np.uint8)
+        if picture.max(initial=0) > 255:
+            raise DataError(f"{look.mask}: holds the label {picture.max()}; labels end at 255")
+        if self.from_one:
+            void = picture == self.classes.ignore_index
+            return np.where(void, picture, picture - 1).astype(np.uint8)
+        return reader(look.image, look.mask)
+
+    def _fitted(self, labels: Array, look: Look) -> Array:
+        assert look.size is not None
+        if "turned-mask" in look.problems:
+            return upright(np.ascontiguousarray(labels), orientation_on_disk(look.image))
+        height, width = look.size
+        if abs(labels.shape[0] * width - labels.shape[1] * height) > max(labels.shape[0] * 2, labels.shape[1] * 2):
+            raise DataError(f"{look.mask}: has other proportions than its photo")
+        return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def _nearest_classes(reader: PictureMasks, picture: Array) -> Array:
+    """Each pixel's class by the nearest of the colours that mean one."""
+    known = reader.known_colours()
+    colours, labels = np.array(list(known), np.int32), np.array(list(known.values()), np.uint8)
+    distances = np.stack([np.square(picture.astype(np.int32) - colour).sum(axis=2) for colour in colours])
+    nearest: Array = labels[distances.argmin(axis=0)]
+    return nearest
+
+
+def _write(report: Report, out: Path, progress: Progress | None) -> list[str]:
+    layout: Layout = recognise(report.root)
+    datasets = {split: layout.open(report.root, split) for split in report.splits}
+    mender = _mender(report)
+    out.mkdir(parents=True)
+    (out / FILE).write_text(mender.classes.to_json(), encoding="utf-8")
+    work = [(dataset, split, look) for split, dataset in datasets.items() for look in report.looks[split]]
+    for split in datasets:
+        for kind in ("images", "masks"):
+            (out / kind / split).mkdir(parents=True)
+    left_out = []
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="atrous-mend") as pool:
+        for done, reason in enumerate(pool.map(lambda job: _mend_one(mender, out, *job), work), 1):
+            if reason:
+                left_out.append(reason)
+            if progress:
+                progress(done, len(work))
+    return left_out
+
+
+def _mender(report: Report) -> _Mender:
+    kinds = {finding.kind for finding in report.findings}
+    classes = replace(report.classes, void_colours=())
+    white_is_one = "black-and-white" in kinds and black_and_white(report.looks)
+    if white_is_one and len(classes.names) != 2:
+        classes = named(("background", "foreground"))
+    from_one = "labels-beyond" in kinds and counted_from_one(report.looks, len(classes.names))
+    return _Mender(classes, white_is_one, from_one)
+
+
+def _mend_one(mender: _Mender, out: Path, dataset: SegmentationDataset, split: str, look: Look) -> str:
+    """Writes a pair; a line if it had to be left out."""
+    if "missing-mask" in look.problems:
+        return f"{look.image}: left out: it has no mask"
+    target = out / "masks" / split / f"{look.image.stem}.png"
+    try:
+        labels = mender.labels(dataset, look)
+        if target.exists():
+            raise DataError("another photo has its name")
+    except AtrousError as error:
+        return f"{look.image}: left out: {error}"
+    picture = Image.fromarray(labels, "P")
+    colours = [value for colour in mender.classes.palette for value in colour]
+    # All 256: of a shorter palette Pillow writes 4 bits a pixel, and 255 becomes 15.
+    picture.putpalette(colours + [0] * (768 - len(colours)))
+    picture.save(target)
+    shutil.copyfile(look.image, out / "images" / split / look.image.name)
+    return ""

@@ -1,0 +1,139 @@
+"""COCO's annotations: one JSON file for many photos, with outlines or run lengths for each object."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atrous.data.classes import Classes, named
+from atrous.data.labelme import BACKGROUND, fill_label, read_annotation
+from atrous.data.shapes import decode_runs, fill_polygon, fill_runs
+from atrous.errors import DataError
+
+Array = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """What the file says of one photo: its size, and (category, segmentation) of its objects, large ones first."""
+
+    size: tuple[int, int]
+    objects: list[tuple[int, Any]]
+
+
+@dataclass(frozen=True)
+class CocoAnnotations:
+    """A file of annotations.
+
+    Raises:
+        DataError: it cannot be read, or holds something else.
+    """
+
+    path: Path
+
+    @cached_property
+    def categories(self) -> dict[int, str]:
+        """Names by id, in the order of the ids."""
+        return dict(sorted((int(c["id"]), str(c["name"])) for c in self._list("categories")))
+
+    @cached_property
+    def photos(self) -> dict[str, _Photo]:
+        """By the file name that they are given there."""
+        objects: dict[int, list[dict[str, Any]]] = {}
+        try:
+            for entry in self._list("annotations"):
+                if entry.get("segmentation"):
+                    objects.setdefault(entry["image_id"], []).append(entry)
+            return {
+                str(image["file_name"]): _Photo(
+                    (int(image["height"]), int(image["width"])),
+                    [(int(o["category_id"]), o["segmentation"]) for o in _large_first(objects.get(image["id"], []))],
+                )
+                for image in self._list("images")
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._wrong(error) from error
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        return read_annotation(self.path)
+
+    def _list(self, key: str) -> list[dict[str, Any]]:
+        values = self._values.get(key)
+        if not isinstance(values, list):
+            raise self._wrong(f"no list {key!r}")
+        return values
+
+    def _wrong(self, reason: object) -> DataError:
+        return DataError(f"{self.path}: not COCO's annotations ({reason})")
+
+
+@dataclass(frozen=True)
+class CocoMasks:
+    """Draws a photo's objects, the small ones over the large ones, crowds as the class that they are of.
+
+    What no object covers is the background where that is a class, and else ignored.
+    """
+
+    annotations: CocoAnnotations
+    classes: Classes
+
+    def __call__(self, image: Path, mask: Path) -> Array:
+        name = entry_name(self.annotations, image)
+        photo = self.annotations.photos[name]
+        labels = np.full(photo.size, fill_label(self.classes), np.uint8)
+        for category, segmentation in photo.objects:
+            try:
+                label = self._label(category)
+                for cover in _covers(segmentation, photo.size):
+                    labels[cover] = label
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(f"{mask}: what it says of {name} cannot be drawn ({error!r})") from error
+        return labels
+
+    def _label(self, category: int) -> int:
+        name = self.annotations.categories[category]
+        if name not in self.classes.names:
+            raise DataError(
+                f"{self.annotations.path}: its category {name!r} is no class: they are {', '.join(self.classes.names)}"
+            )
+        return self.classes.names.index(name)
+
+
+def coco_classes(files: Iterable[CocoAnnotations]) -> Classes:
+    """The background, and behind it the categories of the first file, in the order of their ids.
+
+    Raises:
+        DataError: the files do not have the same categories.
+    """
+    first, *rest = files
+    for other in rest:
+        if other.categories != first.categories:
+            raise DataError(f"{other.path}: its categories are not those of {first.path}; they must be the same")
+    names = tuple(first.categories.values())
+    return named(names if BACKGROUND in names else (BACKGROUND, *names))
+
+
+def entry_name(annotations: CocoAnnotations, image: Path) -> str:
+    """The name under which a file speaks of a photo: its path's end, as long as the file has it."""
+    for length in range(1, len(image.parts) + 1):
+        name = "/".join(image.parts[-length:])
+        if name in annotations.photos:
+            return name
+    raise DataError(f"{annotations.path}: says nothing of {image}")
+
+
+def _large_first(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Crowds first: they lie behind what stands before them."""
+    return sorted(objects, key=lambda o: (not o.get("iscrowd"), -float(o.get("area", 0))))
+
+
+def _covers(segmentation: Any, size: tuple[int, int]) -> list[NDArray[np.bool_]]:
+    if isinstance(segmentation, dict):
+        counts = segmentation["counts"]
+        return [fill_runs(decode_runs(counts) if isinstance(counts, str) else counts, size)]
+    return [fill_polygon(np.array(outline, np.float64).reshape(-1, 2), size) for outline in segmentation]
