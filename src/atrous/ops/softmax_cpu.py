@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 # e^x = 2^n · e^r with n whole and |r| <= ln 2 / 2; ln 2 in two parts, so that n · ln 2 is taken off without rounding.
-_LOG2_E = 1.4426950408889634
-_LN_2_HIGH, _LN_2_LOW = 0.693359375, -2.12194440e-4
+LOG2_E = 1.4426950408889634
+LN_2_HIGH, LN_2_LOW = 0.693359375, -2.12194440e-4
 # Our least-maximum fit of (e^r - 1 - r) / r² there; e^r comes out within 3e-9 of itself before it is rounded.
-_P4, _P3, _P2, _P1, _P0 = 1.381447775e-3, 8.368780128e-3, 4.166839403e-2, 0.1666652011, 0.4999999341
+EXP_P4, EXP_P3, EXP_P2, EXP_P1, EXP_P0 = 1.381447775e-3, 8.368780128e-3, 4.166839403e-2, 0.1666652011, 0.4999999341
 _SMALLEST = -87.0  # e^-87 is 1.6e-38, close to the smallest normal number
 
 
@@ -46,14 +46,14 @@ def exp(x):  # type: ignore[no-untyped-def]
     """e^x for float32 x <= 0, within three units in the last place; below -87 it is 0."""
     f = np.float32
     kept = max(x, f(_SMALLEST))
-    n = _nearest(kept * f(_LOG2_E))
-    r = kept - n * f(_LN_2_HIGH)
-    r = r - n * f(_LN_2_LOW)
-    p = f(_P4)
-    p = p * r + f(_P3)
-    p = p * r + f(_P2)
-    p = p * r + f(_P1)
-    p = p * r + f(_P0)
+    n = _nearest(kept * f(LOG2_E))
+    r = kept - n * f(LN_2_HIGH)
+    r = r - n * f(LN_2_LOW)
+    p = f(EXP_P4)
+    p = p * r + f(EXP_P3)
+    p = p * r + f(EXP_P2)
+    p = p * r + f(EXP_P1)
+    p = p * r + f(EXP_P0)
     value = (p * r * r + r + f(1)) * _power_of_two(n)
     return value if x >= f(_SMALLEST) else f(0)
 
