@@ -40,6 +40,15 @@ def test_crop_is_the_top_left_of_the_whole(crop, align):
     assert torch.equal(upsample_argmax(logits, (70, 81), align, crop=crop), whole[:, : crop[0], : crop[1]])
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_traced_module_computes_labels_of_what_it_is_given(monkeypatch):
+    """The loop hands numpy its memory, which a trace would keep as a constant."""
+    monkeypatch.setattr("atrous.ops.upsample._loop_pays", lambda work: True)
+    first, second = torch.randn(2, 1, 3, 5, 6, generator=torch.Generator().manual_seed(0))
+    traced = torch.jit.trace(lambda logits: upsample_argmax(logits, (33, 41)), first, check_trace=False)
+    assert torch.equal(traced(second), upsample_argmax(second, (33, 41)))
+
+
 def test_the_lowest_of_equal_classes_wins():
     assert upsample_argmax(torch.zeros(1, 5, 3, 3), (7, 7)).max() == 0
     logits = torch.randn(1, 3, 4, 5, generator=torch.Generator().manual_seed(0))

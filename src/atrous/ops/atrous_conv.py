@@ -6,6 +6,9 @@ The rule was measured with `benchmarks/atrous_conv.py` on Xeons with AVX-512, ch
   the weight: that is ours, up to six times quicker, once a fifth of the taps falls outside the map;
 - bfloat16 on a processor that multiplies float32 sooner (a Xeon without AMX takes 1.7 times as long): all as float32;
 - bfloat16 with AMX: all three are ours at the rates of ASPP, where oneDNN does not use AMX.
+
+On a GPU there is a Triton kernel for the output and the gradient of the input, and the weight's gradient is the same
+products. They are chosen nowhere yet: `benchmarks/gpu.py` has still to be run on one.
 """
 
 import math
@@ -21,6 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from atrous.ops import valid_taps
 from atrous.ops.tracing import is_traced
+from atrous.ops.triton_here import takes_triton
 
 _LEAST_WORK = 2e8  # multiplications a thread: below that, the calls cost more than they save
 _LEAST_WEIGHT = 1e6  # numbers: below that, torch's gradient of a float32 weight is as quick
@@ -39,13 +43,16 @@ class Ours:
 
 _NONE = Ours(False, False, False)
 _ALL = Ours(True, True, True)
+# What was seen to win on a GPU: of each type the least rate, and which.
+_ON_A_GPU: dict[torch.dtype, tuple[int, Ours]] = {}
 
 
 def atrous_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, rate: int = 1) -> Tensor:
     """Atrous convolution at stride 1: N×C×H×W, O×C×k×l (both odd) and O to N×O×H×W.
 
-    Equal to `torch.nn.functional.conv2d` with padding rate·(k-1)/2, which it calls wherever that is quicker, on every
-    device but the CPU, and under `torch.compile`, `torch.export` and ONNX. Under autocast the arguments take its type.
+    Equal to `torch.nn.functional.conv2d` with padding rate·(k-1)/2, which it calls wherever that is quicker, where
+    nothing was measured, and under `torch.compile`, `torch.export` and ONNX. Under autocast the arguments take its
+    type.
 
     Raises:
         ValueError: a side of the kernel is even.
@@ -53,7 +60,7 @@ def atrous_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, rate: i
     if not is_traced():
         if any(side % 2 == 0 for side in weight.shape[2:]):
             raise ValueError(f"weight: a {weight.shape[2]}×{weight.shape[3]} kernel has no centre; use odd sides")
-        if x.device.type == "cpu" and x.dim() == 4:
+        if x.dim() == 4 and (x.device.type == "cpu" or (x.is_cuda and _ON_A_GPU)):
             inputs = _autocast(x), _autocast(weight), None if bias is None else _autocast(bias)
             ours = _quicker(*inputs[:2], rate)
             learns = torch.is_grad_enabled() and any(given is not None and given.requires_grad for given in inputs)
@@ -63,8 +70,9 @@ def atrous_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, rate: i
 
 
 def _autocast(tensor: Tensor) -> Tensor:
-    if torch.is_autocast_enabled("cpu") and tensor.dtype == torch.float32:
-        return tensor.to(torch.get_autocast_dtype("cpu"))
+    kind = tensor.device.type
+    if torch.is_autocast_enabled(kind) and tensor.dtype == torch.float32:
+        return tensor.to(torch.get_autocast_dtype(kind))
     return tensor
 
 
@@ -90,16 +98,18 @@ def _float32_is_quicker() -> bool:
     return least[0] < least[1]
 
 
-def _product_type(dtype: torch.dtype) -> torch.dtype:
-    slow = dtype == torch.bfloat16 and not _has_amx() and _float32_is_quicker()
-    return torch.float32 if slow else dtype
+def _product_type(x: Tensor) -> torch.dtype:
+    slow = x.device.type == "cpu" and x.dtype == torch.bfloat16 and not _has_amx() and _float32_is_quicker()
+    return torch.float32 if slow else x.dtype
 
 
 def _converts(x: Tensor, weight: Tensor, rate: int) -> bool:
-    return rate > 1 and x.dtype == weight.dtype == torch.bfloat16 and _product_type(x.dtype) != x.dtype
+    return rate > 1 and x.dtype == weight.dtype == torch.bfloat16 and _product_type(x) != x.dtype
 
 
 def _quicker(x: Tensor, weight: Tensor, rate: int) -> Ours:
+    if x.is_cuda:
+        return _quicker_on_a_gpu(x, weight, rate)
     n, _, *sides = x.shape
     shares = [valid_taps.valid_share(side, taps, rate) for side, taps in zip(sides, weight.shape[2:], strict=True)]
     inside = math.prod(shares)
@@ -113,29 +123,47 @@ def _quicker(x: Tensor, weight: Tensor, rate: int) -> Ours:
     return _NONE
 
 
+def _quicker_on_a_gpu(x: Tensor, weight: Tensor, rate: int) -> Ours:
+    least, ours = _ON_A_GPU.get(x.dtype, (math.inf, _NONE))
+    if rate < least or not takes_triton(x):
+        return _NONE
+    from atrous.ops import atrous_conv_cuda
+
+    return ours if atrous_conv_cuda.fits(x, weight) else _NONE
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, rate: int, dtype: torch.dtype) -> Tensor:
+    """`valid_taps.convolve` of N×H×W×C, or the same on a GPU."""
+    if x.is_cuda:
+        from atrous.ops import atrous_conv_cuda
+
+        return atrous_conv_cuda.convolve(x, weight, bias, rate)
+    return valid_taps.convolve(x, weight, bias, rate, dtype)
+
+
 class _AtrousConv2d(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rate: int, ours: Ours) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.rate, ctx.ours = rate, ours
-        dtype = _product_type(x.dtype)
+        dtype = _product_type(x)
         if ours.forward:
-            out = valid_taps.convolve(x.permute(0, 2, 3, 1), weight, bias, rate, dtype)
+            out = _convolve(x.permute(0, 2, 3, 1), weight, bias, rate, dtype)
             return _laid_out(out, x)
         bias = None if bias is None else bias.to(dtype)
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             return F.conv2d(x.to(dtype), weight.to(dtype), bias, 1, _padding(weight, rate), rate).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        rate, ours, dtype = ctx.rate, ctx.ours, _product_type(x.dtype)
+        rate, ours, dtype = ctx.rate, ctx.ours, _product_type(x)
         needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         grad_map = grad.permute(0, 2, 3, 1)
         grad_x = grad_weight = None
         if needs_x and ours.input_gradient:
-            grad_x = _laid_out(valid_taps.convolve(grad_map, weight.transpose(0, 1), None, -rate, dtype), x)
+            grad_x = _laid_out(_convolve(grad_map, weight.transpose(0, 1), None, -rate, dtype), x)
         if needs_weight and ours.weight_gradient:
             size = weight.shape[2], weight.shape[3]
             grad_weight = valid_taps.weight_gradient(grad_map, x.permute(0, 2, 3, 1), size, rate, dtype)

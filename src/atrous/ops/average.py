@@ -6,20 +6,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from atrous.ops.taps import Taps
+from atrous.ops.triton_here import takes_triton
+
 _STRIP_FLOATS = 1 << 22  # 16 MB: probabilities of so many pixels × classes are held at a time
-
-
-class Taps(NamedTuple):
-    """For each pixel along one side of a photo: the coarse sample below it, the one above, the latter's weight."""
-
-    lower: Tensor
-    upper: Tensor
-    weight: Tensor
 
 
 @dataclass(frozen=True)
@@ -27,8 +21,8 @@ class View:
     """Coarse logits float32 N×K×h×w of photos, and where on them the photos' pixels lie."""
 
     logits: Tensor
-    rows: Taps
-    columns: Taps
+    rows: Taps[Tensor]
+    columns: Taps[Tensor]
 
 
 def average_views(groups: Sequence[Sequence[View]], scores: bool) -> tuple[Tensor, Tensor | None]:
@@ -52,6 +46,11 @@ def average_views(groups: Sequence[Sequence[View]], scores: bool) -> tuple[Tenso
         from atrous.ops import average_cpu
 
         average_cpu.average(groups, labels, probabilities)
+        return labels, probabilities
+    if takes_triton(first.logits):
+        from atrous.ops import average_cuda
+
+        average_cuda.average(groups, labels, probabilities)
         return labels, probabilities
     for rows, mean in reference_average(groups):
         # Tensor.argmax over a dimension that is not the last is some ten times as slow on the CPU.

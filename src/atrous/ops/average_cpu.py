@@ -8,6 +8,7 @@ from numba import njit
 from torch import Tensor
 
 from atrous.ops.softmax_cpu import blend, exponentials, padded_channels_last
+from atrous.ops.taps import arrays
 from atrous.ops.threads import split
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def average(groups: Sequence[Sequence["View"]], labels: Tensor, probabilities: T
 def _prepare(group: Sequence["View"]) -> tuple[Any, ...]:
     """V×N×h×w×K' logits, the rows that the views share, and each view's columns."""
     logits = np.stack([padded_channels_last(view.logits) for view in group])
-    rows = (each.contiguous().numpy() for each in group[0].rows)
+    rows = arrays(group[0].rows)
     columns = (
         np.stack([each.numpy() for each in several]) for several in zip(*(v.columns for v in group), strict=True)
     )

@@ -2,8 +2,9 @@
 
 The papers upsample the logits to the label map's size (v3, section 4.1: "keep the ground truths intact and
 instead upsample the final logits"). Both functions take coarse logits, so that a caller never holds the
-full-resolution ones. On the CPU they are loops of our own (`upsample_cpu`); `reference_argmax` and
-`reference_cross_entropy` are the same in plain torch, which other devices and types use.
+full-resolution ones. On the CPU they are loops of our own (`upsample_cpu`), on a GPU Triton kernels (`argmax_cuda`,
+`cross_entropy_cuda`); `reference_argmax` and `reference_cross_entropy` are the same in plain torch, which other
+devices and types use.
 """
 
 import sys
@@ -17,6 +18,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from atrous.errors import AtrousError
+from atrous.ops.taps import Taps, arrays, bilinear_taps
+from atrous.ops.tracing import is_traced
+from atrous.ops.triton_here import takes_triton
 
 _LOOP_PAYS = 1 << 24  # pixels × classes: so many take the reference half a second
 _STRIP = 64  # rows upsampled at a time: a strip of 64 × 2048 × 21 floats is 11 MB and stays near the cache
@@ -42,15 +46,20 @@ def upsample_argmax(
     classes = logits.shape[1]
     if classes > 256:
         raise AtrousError(f"upsample_argmax gives uint8 labels: {classes} classes are more than 256")
-    elsewhere = logits.device.type != "cpu" or torch.compiler.is_compiling()
+    height, width = crop or size
+    if logits.shape[2:] != size and takes_triton(logits):
+        from atrous.ops import argmax_cuda
+
+        label = argmax_cuda.compiled_label if torch.compiler.is_compiling() else argmax_cuda.label
+        return label(logits.detach(), size, align_corners, (height, width))
+    elsewhere = logits.device.type != "cpu" or is_traced()
     if elsewhere or logits.shape[2:] == size or not _loop_pays(classes * size[0] * size[1]):
         return reference_argmax(logits, size, align_corners, crop)
     from atrous.ops import upsample_cpu
 
-    height, width = crop or size
     logits = logits.detach().float()
     rows, columns = (
-        upsample_cpu.Taps(*(taps[:kept].numpy() for taps in _taps(full, coarse, align_corners, logits.device)))
+        arrays(Taps(*(each[:kept] for each in bilinear_taps(full, coarse, align_corners, logits.device))))
         for full, coarse, kept in zip(size, logits.shape[2:], (height, width), strict=True)
     )
     channels_last = logits.permute(0, 2, 3, 1).contiguous().numpy()
@@ -79,8 +88,8 @@ def reference_argmax(
     if h == size[0] and w == size[1]:
         return logits[..., :height, :width].max(1).indices.to(torch.uint8)
     logits = logits.float()
-    y0, y1, wy = (t[:height] for t in _taps(size[0], h, align_corners, logits.device))
-    x0, x1, wx = (t[:width] for t in _taps(size[1], w, align_corners, logits.device))
+    y0, y1, wy = (t[:height] for t in bilinear_taps(size[0], h, align_corners, logits.device))
+    x0, x1, wx = (t[:width] for t in bilinear_taps(size[1], w, align_corners, logits.device))
     # max, not argmax: over a dimension that is not the last, torch's argmax takes ten times as long on the CPU.
     labels = torch.empty((n, height, width), dtype=torch.uint8, device=logits.device)
     for top in range(0, height, _STRIP):
@@ -115,11 +124,21 @@ def upsample_cross_entropy(
         A scalar: the mean over the pixels that count and are not ignored; 0 (with a gradient of 0) if none is left.
 
     Raises:
-        AtrousError: a target that is neither a class nor `ignore_index`, or a share that is not above 0 and up to 1.
+        AtrousError: a target of another shape, or with a label that is neither a class nor `ignore_index`; a share that
+            is not above 0 and up to 1.
     """
     if not 0 < hardest <= 1:
         raise AtrousError(f"hardest={hardest} is not a share of the pixels: give more than 0, at most 1")
-    if logits.device.type != "cpu" or logits.dtype == torch.float64 or torch.compiler.is_compiling():
+    if target.ndim != 3 or len(target) != len(logits):
+        raise AtrousError(f"a target of shape {tuple(target.shape)} for {len(logits)} images: it is N×H×W")
+    if takes_triton(logits):
+        from atrous.ops.cross_entropy_cuda import cross_entropy
+
+        if not torch.compiler.is_compiling():
+            _check_labels(target, logits.shape[1], ignore_index)
+        loss: Tensor = cross_entropy(logits, target, ignore_index, align_corners, weight, hardest)[0]
+        return loss
+    if logits.device.type != "cpu" or logits.dtype == torch.float64 or is_traced():
         return reference_cross_entropy(logits, target, ignore_index, align_corners, weight, hardest)
     return _UpsampleCrossEntropy.apply(logits, target, ignore_index, align_corners, weight, hardest)  # type: ignore[no-any-return,no-untyped-call]
 
@@ -170,13 +189,11 @@ class _UpsampleCrossEntropy(torch.autograd.Function):
         from atrous.ops import upsample_cpu
         from atrous.ops.softmax_cpu import padded_channels_last
 
-        n, classes, h, w = logits.shape
-        if target.ndim != 3 or len(target) != n:
-            raise AtrousError(f"a target of shape {tuple(target.shape)} for {n} images: it is N×H×W")
+        _, classes, h, w = logits.shape
         _check_labels(target, classes, ignore_index)
         source = padded_channels_last(logits)
         rows, columns = (
-            upsample_cpu.Taps(*(taps.numpy() for taps in _taps(full, coarse, align_corners, logits.device)))
+            arrays(bilinear_taps(full, coarse, align_corners, logits.device))
             for full, coarse in zip(target.shape[-2:], (h, w), strict=True)
         )
         weights = torch.ones(classes) if weight is None else weight.detach().float()
@@ -214,14 +231,3 @@ def _check_labels(target: Tensor, classes: int, ignore_index: int) -> None:
             raise AtrousError(
                 f"the target holds {int(outside[0])}: labels are 0 to {classes - 1}, or {ignore_index} where ignored"
             )
-
-
-def _taps(out_size: int, in_size: int, align_corners: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For each output position: the lower input index, the upper one, and the upper one's weight."""
-    position = torch.arange(out_size, device=device, dtype=torch.float32)
-    if align_corners:
-        position *= (in_size - 1) / (out_size - 1) if out_size > 1 else 0.0
-    else:
-        position = ((position + 0.5) * (in_size / out_size) - 0.5).clamp_(min=0)
-    lower = position.floor().long().clamp_(max=in_size - 1)
-    return lower, (lower + 1).clamp_(max=in_size - 1), position - lower

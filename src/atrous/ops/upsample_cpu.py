@@ -11,17 +11,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from atrous.ops.softmax_cpu import blend, exponentials
+from atrous.ops.taps import Taps
 from atrous.ops.threads import split
 
 Floats = NDArray[np.float32]
-
-
-class Taps(NamedTuple):
-    """For each output position along a side: the coarse index below, the one above, the latter's weight."""
-
-    lower: NDArray[np.int64]
-    upper: NDArray[np.int64]
-    weight: Floats
 
 
 _PIXELS_FOR_THREADS = 1 << 23
@@ -33,11 +26,11 @@ class Pixels(NamedTuple):
     target: NDArray[Any]
     ignore_index: int
     class_weights: Floats
-    rows: Taps
-    columns: Taps
+    rows: Taps[NDArray[Any]]
+    columns: Taps[NDArray[Any]]
 
 
-def label(logits: Floats, rows: Taps, columns: Taps) -> NDArray[np.uint8]:
+def label(logits: Floats, rows: Taps[NDArray[Any]], columns: Taps[NDArray[Any]]) -> NDArray[np.uint8]:
     """The class of the largest upsampled logit at each pixel, the lowest where several are equal.
 
     Args:

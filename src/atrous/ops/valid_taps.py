@@ -7,7 +7,7 @@ taps of the map with fewer (`narrow`), which is therefore the only one that is c
 
 Maps are N×H×W×C views here, in any memory layout; results lie channels last. A negative rate mirrors the kernel, so
 that the gradient of the input is the convolution at -rate with the weight's channels exchanged. Products are taken
-in a type of their own, and sums of bfloat16 products in float32. No result depends on timing.
+in a type of their own, and sums of half-precision products in float32. No result depends on timing.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-_POSITIONS = 2048  # in a product: enough for full speed, and few enough for buffers of some 20 MB
+# In a product: on the CPU enough for full speed, and few enough for buffers of some 20 MB; a GPU needs more at once.
+_POSITIONS = 2048
+_POSITIONS_ON_A_GPU = 1 << 16
 
 
 @dataclass(frozen=True)
-class _Span:
+class Span:
     """Positions start..stop of a side, all of whose valid taps are first..last."""
 
     start: int
@@ -34,8 +36,8 @@ class _Block:
     """A rectangle of some images of the wide map, in which the same taps are valid."""
 
     images: slice
-    rows: _Span
-    columns: _Span
+    rows: Span
+    columns: Span
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -55,44 +57,46 @@ class _Block:
         ]
 
 
-def _spans(size: int, taps: int, rate: int) -> list[_Span]:
+def spans(size: int, taps: int, rate: int) -> list[Span]:
+    """The parts of a side in which the same taps are valid."""
     offsets = [(tap - taps // 2) * rate for tap in range(taps)]
     edges = {edge for offset in offsets for edge in (-offset, size - offset) if 0 < edge < size}
     cuts = [0, *sorted(edges), size]
-    spans = []
+    found = []
     for start, stop in pairwise(cuts):
         valid = [tap for tap, offset in enumerate(offsets) if 0 <= start + offset < size]
-        spans.append(_Span(start, stop, valid[0], valid[-1] + 1))
-    return spans
+        found.append(Span(start, stop, valid[0], valid[-1] + 1))
+    return found
 
 
 def _blocks(wide: Tensor, kernel: tuple[int, int], rate: int) -> list[_Block]:
     images, height, width, _ = wide.shape
+    most = _POSITIONS if wide.device.type == "cpu" else _POSITIONS_ON_A_GPU
     blocks = []
-    for rows in _spans(height, kernel[0], rate):
-        for columns in _spans(width, kernel[1], rate):
+    for rows in spans(height, kernel[0], rate):
+        for columns in spans(width, kernel[1], rate):
             area = (rows.stop - rows.start) * (columns.stop - columns.start)
-            together = max(1, _POSITIONS // area)
-            band = -(-(rows.stop - rows.start) // -(-area // _POSITIONS))
+            together = max(1, most // area)
+            band = -(-(rows.stop - rows.start) // -(-area // most))
             for image in range(0, images, together):
                 for top in range(rows.start, rows.stop, band):
-                    part = _Span(top, min(top + band, rows.stop), rows.first, rows.last)
+                    part = Span(top, min(top + band, rows.stop), rows.first, rows.last)
                     blocks.append(_Block(slice(image, min(image + together, images)), part, columns))
     return blocks
 
 
 def valid_share(size: int, taps: int, rate: int) -> float:
     """Of all the taps that a side of `size` positions meets, the share that lies inside."""
-    return sum((span.stop - span.start) * (span.last - span.first) for span in _spans(size, taps, rate)) / (size * taps)
+    return sum((span.stop - span.start) * (span.last - span.first) for span in spans(size, taps, rate)) / (size * taps)
 
 
 class _Buffers:
     """Memory for the largest block's positions and one kernel row of taps, used again by every block."""
 
-    def __init__(self, blocks: list[_Block], wide: int, row: int, dtype: torch.dtype) -> None:
+    def __init__(self, blocks: list[_Block], wide: int, row: int, dtype: torch.dtype, device: torch.device) -> None:
         most = max((block.positions for block in blocks), default=0)
-        self._wide = torch.empty(most, wide, dtype=dtype)
-        self._row = torch.empty(most * row, dtype=dtype)
+        self._wide = torch.empty(most, wide, dtype=dtype, device=device)
+        self._row = torch.empty(most * row, dtype=dtype, device=device)
 
     def wide(self, block: _Block) -> Tensor:
         return self._wide[: block.positions]
@@ -119,12 +123,12 @@ class _Buffers:
         return row.view(block.positions, -1)
 
 
-def _moves(span: _Span, taps: int, rate: int) -> list[int]:
+def _moves(span: Span, taps: int, rate: int) -> list[int]:
     return [(tap - taps // 2) * rate for tap in range(span.first, span.last)]
 
 
 def _sum_type(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype == torch.bfloat16 else dtype
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, rate: int, dtype: torch.dtype) -> Tensor:
@@ -142,11 +146,11 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, rate: int, dtype: t
 def _scattered(wide: Tensor, kernel: Tensor, bias: Tensor | None, rate: int) -> Tensor:
     """Adds to each narrow position what the wide map gives at its taps; `kernel` is k×l×narrow×wide."""
     size, channels = (kernel.shape[0], kernel.shape[1]), kernel.shape[2]
-    total = torch.zeros((*wide.shape[:3], channels), dtype=_sum_type(kernel.dtype))
+    total = torch.zeros((*wide.shape[:3], channels), dtype=_sum_type(kernel.dtype), device=wide.device)
     if bias is not None:
         total += bias
     blocks = _blocks(wide, size, rate)
-    buffers = _Buffers(blocks, wide.shape[3], size[1] * channels, kernel.dtype)
+    buffers = _Buffers(blocks, wide.shape[3], size[1] * channels, kernel.dtype, wide.device)
     for block in blocks:
         rectangle = buffers.copied(block, wide)
         rows, columns = block.rows, block.columns
@@ -162,9 +166,9 @@ def _scattered(wide: Tensor, kernel: Tensor, bias: Tensor | None, rate: int) -> 
 def _gathered(narrow: Tensor, kernel: Tensor, bias: Tensor | None, rate: int) -> Tensor:
     """Each wide position from what the narrow map holds at its taps; `kernel` is k×l×narrow×wide."""
     size, channels = (kernel.shape[0], kernel.shape[1]), kernel.shape[3]
-    out = torch.empty((*narrow.shape[:3], channels), dtype=narrow.dtype)
+    out = torch.empty((*narrow.shape[:3], channels), dtype=narrow.dtype, device=narrow.device)
     blocks = _blocks(out, size, rate)
-    buffers = _Buffers(blocks, channels, size[1] * narrow.shape[3], kernel.dtype)
+    buffers = _Buffers(blocks, channels, size[1] * narrow.shape[3], kernel.dtype, narrow.device)
     for block in blocks:
         rectangle = buffers.wide(block)
         rows, columns = block.rows, block.columns
@@ -187,9 +191,9 @@ def weight_gradient(grad: Tensor, x: Tensor, size: tuple[int, int], rate: int, d
     """
     reduces = x.shape[3] > grad.shape[3]
     wide, narrow, rate = (x, grad, -rate) if reduces else (grad, x, rate)
-    total = torch.zeros((*size, narrow.shape[3], wide.shape[3]), dtype=_sum_type(dtype))
+    total = torch.zeros((*size, narrow.shape[3], wide.shape[3]), dtype=_sum_type(dtype), device=x.device)
     blocks = _blocks(wide, size, rate)
-    buffers = _Buffers(blocks, wide.shape[3], size[1] * narrow.shape[3], dtype)
+    buffers = _Buffers(blocks, wide.shape[3], size[1] * narrow.shape[3], dtype, x.device)
     for block in blocks:
         rectangle = buffers.copied(block, wide)
         rows, columns = block.rows, block.columns
