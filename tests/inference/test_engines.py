@@ -21,8 +21,8 @@ from atrous.inference.engines import auto, names
 from atrous.inference.engines.folding import folded
 from atrous.inference.engines.still import state_of
 from atrous.inference.engines.torch_bf16 import TorchBfloat16
-from atrous.models import create_model, list_models
-from networks import deviation, image, randomise
+from atrous.models import create_model
+from networks import deviation, image, one_of_each_kind, randomise
 
 CPU = torch.device("cpu")
 FLOAT32, BFLOAT16 = ["openvino", "onnxruntime"], ["torch-bf16", "openvino-bf16"]
@@ -89,30 +89,14 @@ def test_real_photos_get_torchs_labels(small, running, shared_data, engine):
 SMALL_ONES = ("deeplabv3_mobilenet_v2_050", "deeplabv3plus_mobilenet_v2_050", "deeplabv3plus_mobilenet_v3_small")
 
 
-# More of the same units: what holds for the first of each row holds for the others.
-DEEPER = {
-    "resnet101": "resnet50",
-    "xception65": "xception41",
-    "xception71": "xception41",
-    "lite1": "lite0",
-    "lite2": "lite0",
-}
-
-
-def of_their_own_kind():
-    names = list_models()
-    for name in names:
-        shallower = [name.replace(deep, shallow) for deep, shallow in DEEPER.items() if deep in name]
-        if not set(shallower) & set(names):
-            yield name if name in SMALL_ONES else pytest.param(name, marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize("name", of_their_own_kind())
+@pytest.mark.parametrize(
+    "name", [n if n in SMALL_ONES else pytest.param(n, marks=pytest.mark.slow) for n in one_of_each_kind()]
+)
 def test_every_kind_of_model_runs_on_every_engine(name):
     """In float32; sizes differ from the one by which the graph was made."""
     model = randomise(create_model(name, num_classes=3)).float()
     engines = [names.start(installed(engine), model, CPU) for engine in FLOAT32]
-    stride, extra = model.output_stride, int(model.align_corners)
+    stride, extra = model.output_stride, model.extra_pixels
     for height, width in ((2, 3), (1, 9)):
         x = image(height * stride + extra, width * stride + extra).float()
         with torch.inference_mode():

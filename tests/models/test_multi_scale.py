@@ -50,25 +50,6 @@ def test_without_aligned_corners_sides_are_rounded_down_and_sampled_at_exactly_t
         torch.testing.assert_close(wrapped.coarse_logits(x), model.coarse_logits(between))
 
 
-def test_the_loss_is_one_for_each_scale_and_one_for_the_maximum(model):
-    """The ground truth at every eighth pixel, as in the paper's code, and at what the smaller maps stand for."""
-    x, target = torch.randn(1, 3, 65, 65), torch.randint(0, 4, (1, 65, 65))
-    target[:, :20] = 255
-    wrapped = MultiScale(model)
-    half, three_quarters, full, fused = wrapped.all_logits(x)
-    places = torch.tensor([0, 11, 21, 32, 43, 53, 64])  # 64 / 6 apart
-    truths = [target[:, ::16, ::16], target[:, places[:, None], places], target[:, ::8, ::8], target[:, ::8, ::8]]
-    expected = sum(
-        F.cross_entropy(logits, truth, ignore_index=255)
-        for logits, truth in zip([half, three_quarters, full, fused], truths, strict=True)
-    )
-    torch.testing.assert_close(wrapped.loss(x, target), expected)
-    loss = wrapped.train().loss(x, torch.full_like(target, 255))
-    loss.backward()
-    assert loss.item() == 0
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in wrapped.parameters())
-
-
 def test_shrunk_labels_are_the_pixels_that_the_map_stands_for():
     labels = torch.arange(321 * 321).reshape(1, 321, 321)
     assert torch.equal(shrink_labels(labels, (41, 41)), labels[:, ::8, ::8])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from atrous.errors import WeightsError
+from atrous.errors import AtrousError, WeightsError
 from atrous.inference import load
 from atrous.models import create_model
 from atrous.weights import export_state, open_model, save_model, zoo
@@ -50,7 +50,7 @@ def test_a_checkpoint_takes_options_and_class_names(checkpoint):
     ],
 )
 def test_what_does_not_fit_the_file_is_one_line(checkpoint, options, message):
-    with pytest.raises(WeightsError, match=message) as error:
+    with pytest.raises(AtrousError, match=message) as error:
         open_model(checkpoint, **options)
     assert "\n" not in str(error.value)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from atrous.errors import WeightsError
+from atrous.errors import AtrousError, WeightsError
 from atrous.inference import Predictor
 from atrous.models import create_model
 from atrous.weights import ModelCard, load_model, read_card, save_model
@@ -67,7 +67,7 @@ def test_nothing_is_left_behind_when_writing_fails(model, tmp_path, monkeypatch)
         raise OSError("disk full")
 
     monkeypatch.setattr("atrous.weights.saved.save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(AtrousError, match=r"model\.safetensors: cannot be written: disk full"):
         save_model(model, CARD, tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]

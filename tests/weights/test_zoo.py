@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from atrous.classes import known_classes
 from atrous.errors import WeightsError
 from atrous.weights import ZooEntry, fetch, find_entry, list_zoo
-from atrous.weights.classes import card_for, known_classes
+from atrous.weights.classes import card_for
 from http_server import Server, running_server
 
 

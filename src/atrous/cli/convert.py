@@ -1,15 +1,10 @@
 """`atrous convert`: another project's checkpoint to a model here, or a model here to another project's."""
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import typer
 
 from atrous.errors import AtrousError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _SUFFIXES = (".pth", ".pt", ".safetensors")
 
@@ -36,7 +31,9 @@ def convert(
         raise AtrousError(f"{out}: with --to give a file that ends in {', '.join(_SUFFIXES)}")
     if to is None and out.is_file():
         raise AtrousError(f"{out}: a file; give a directory to write config.json and model.safetensors to")
-    options: dict[str, Any] = parse_settings(settings)
+    from atrous.settings import parse_override
+
+    options = dict(parse_override(setting) for setting in settings)
     if output_stride is not None:
         options["output_stride"] = output_stride
     if classes is not None:
@@ -45,7 +42,7 @@ def convert(
     import torch
 
     from atrous.cli.progress import report
-    from atrous.weights import export_state, open_model, save_model
+    from atrous.weights import export_state, open_model, save_model, write_state
 
     with report(1) as lines:
         lines.begin(f"reading {source}")
@@ -55,25 +52,9 @@ def convert(
         if to is None:
             save_model(opened.model, opened.card, out, torch.float16 if half else None)
         else:
-            _write_state(export_state(opened.model, to), out)
+            write_state(export_state(opened.model, to), out)
     size = (out / "model.safetensors" if to is None else out).stat().st_size
     typer.echo(f"wrote {out} ({size / 1e6:.1f} MB)" + ("" if to else f"; try: atrous predict PHOTO --model {out}"))
-
-
-def parse_settings(settings: list[str]) -> dict[str, Any]:
-    """`--set` options: values are YAML, as in a recipe."""
-    import yaml
-
-    options = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise AtrousError(f"--set {setting}: it takes the form key=value, e.g. aspp_rates=[6,12,18]")
-        try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise AtrousError(f"--set {setting}: {value!r} is not a value in YAML") from None
-    return options
 
 
 def parse_classes(text: str) -> str | list[str]:
@@ -85,26 +66,3 @@ def parse_classes(text: str) -> str | list[str]:
         except UnicodeDecodeError:
             raise AtrousError(f"{path}: not a text file; write one class name on each line") from None
     return [name.strip() for name in text.split(",")] if "," in text else text
-
-
-def _write_state(state: "dict[str, Tensor]", path: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        if path.suffix == ".safetensors":
-            save_file(state, temporary, metadata={"format": "pt"})
-            temporary.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone
-        else:
-            torch.save(state, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,8 +1,9 @@
 """Where each photo's files go: no two on one another, none on an input."""
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from glob import has_magic
 from itertools import takewhile
@@ -13,7 +14,13 @@ from atrous.errors import AtrousError
 
 Kind: TypeAlias = Literal["mask", "overlay"]
 
+_COLLAPSED = re.compile(r"^([a-z][a-z0-9+.-]+):/(?!/)")  # two letters at least: C:/ is a drive
 _ENDINGS: dict[Kind, str] = {"mask": ".png", "overlay": "_overlay.jpg"}
+
+
+def name(path: Path) -> str:
+    """A path as a person writes it: a bucket's address has its second slash again, which `Path` takes away."""
+    return _COLLAPSED.sub(r"\1://", str(path))
 
 
 @dataclass(frozen=True)
@@ -24,15 +31,21 @@ class Photo:
     place: Path
 
 
-def find_photos(arguments: Sequence[str]) -> tuple[list[Photo], list[str]]:
-    """The photos that files, folders and globs stand for, each once; a line for each argument without any."""
+def find_photos(
+    arguments: Sequence[str], list_bucket: Callable[[str], list[str]] | None = None
+) -> tuple[list[Photo], list[str]]:
+    """The photos that files, folders and globs stand for, each once; a line for each argument without any.
+
+    Args:
+        list_bucket: gives the photos at an address such as s3://bucket/folder.
+    """
     from atrous.data import find_images
 
     photos: dict[str, Photo] = {}
     failures = []
     for argument in arguments:
         try:
-            found = find_images([argument])
+            found = _in_bucket(argument, list_bucket) if "://" in argument else find_images([argument])
         except AtrousError as error:
             failures.append(str(error))
             continue
@@ -41,7 +54,15 @@ def find_photos(arguments: Sequence[str]) -> tuple[list[Photo], list[str]]:
     return list(photos.values()), failures
 
 
+def _in_bucket(address: str, list_bucket: Callable[[str], list[str]] | None) -> list[Path]:
+    if list_bucket is None:
+        raise AtrousError(f"{address}: add --cluster ray, which reads buckets too")
+    return [Path(photo) for photo in list_bucket(address)]
+
+
 def _place(path: Path, argument: str) -> Path:
+    if "://" in argument:
+        return Path(path.name)
     base = Path(argument)
     if base.is_file():
         base = base.parent

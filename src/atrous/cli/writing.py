@@ -3,12 +3,12 @@
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from atrous.cli.outputs import Kind, Photo
+from atrous.cli.outputs import Kind, Photo, name
 from atrous.errors import AtrousError
 from atrous.inference import Failure, Segmentation
 
@@ -20,33 +20,40 @@ _SHOWN = 0.001  # smaller shares are in the JSON alone
 
 @dataclass(frozen=True)
 class Written:
-    """A photo's segmentation, its files, and the seconds that its prediction took."""
+    """A photo's files, its (height, width), the classes' shares, and the seconds that its prediction took."""
 
     photo: Path
     files: dict[Kind, Path]
-    segmentation: Segmentation
+    size: tuple[int, int]
+    areas: Mapping[str, float]
     seconds: float
 
     def to_json(self) -> str:
         """One line for programs."""
-        height, width = self.segmentation.labels.shape
+        height, width = self.size
         return json.dumps(
             {
-                "input": str(self.photo),
-                "outputs": {kind: str(path) for kind, path in self.files.items()},
+                "input": name(self.photo),
+                "outputs": {kind: name(path) for kind, path in self.files.items()},
                 "width": width,
                 "height": height,
                 "milliseconds": round(self.seconds * 1000, 1),
-                "areas": self.segmentation.areas(),
+                "areas": self.areas,
             }
         )
 
     def to_text(self) -> str:
         """One line for a person."""
-        height, width = self.segmentation.labels.shape
-        shares = self.segmentation.areas().items()
-        areas = ", ".join(f"{name} {share:.1%}" for name, share in shares if share >= _SHOWN)
-        return f"{self.photo}  {width}×{height}  {self.seconds * 1000:.0f} ms  {areas}"
+        height, width = self.size
+        areas = ", ".join(f"{what} {share:.1%}" for what, share in self.areas.items() if share >= _SHOWN)
+        return f"{name(self.photo)}  {width}×{height}  {self.seconds * 1000:.0f} ms  {areas}"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A photo whose files an earlier run has written."""
+
+    photo: Path
 
 
 def write_behind(
@@ -80,4 +87,5 @@ def _write(photo: Path, files: dict[Kind, Path], result: Segmentation | Failure,
             result.save(path, kind)
     except (AtrousError, OSError) as error:
         return Failure(photo, f"{photo}: not written: {error}")
-    return Written(photo, files, result, seconds)
+    height, width = result.labels.shape
+    return Written(photo, files, (height, width), result.areas(), seconds)

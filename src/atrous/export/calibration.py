@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous.data import SegmentationFolder, find_images, read_image
-from atrous.errors import AtrousError
+from atrous.data import find_images, list_splits, open_dataset, read_image
+from atrous.errors import AtrousError, DataError
 from atrous.evaluation.confusion import ConfusionMatrix
 from atrous.export.compared import Run
 from atrous.export.deployed import Size
@@ -42,7 +42,7 @@ class Calibration:
 
     def __init__(self, folder: Path, classes: tuple[str, ...], size: Size | None) -> None:
         self._size = size
-        self._labelled = SegmentationFolder(folder, "val") if (folder / "classes.json").is_file() else None
+        self._labelled = open_dataset(folder, "val") if _has_val(folder) else None
         if self._labelled and self._labelled.classes.names != classes:
             raise AtrousError(f"{folder}: its classes are not the model's; give a folder of photos without masks")
         paths = self._labelled.images if self._labelled else list(find_images([folder]))
@@ -78,6 +78,13 @@ class Calibration:
     @property
     def _ignored(self) -> int:
         return self._labelled.classes.ignore_index if self._labelled else 255
+
+
+def _has_val(folder: Path) -> bool:
+    try:
+        return "val" in list_splits(folder)
+    except DataError:  # photos without masks
+        return False
 
 
 def _labels(output: NDArray[np.generic]) -> NDArray[np.uint8]:

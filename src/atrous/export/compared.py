@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from atrous.data.blotches import blotches
 from atrous.export.deployed import Deployed, Size
 
 Photos = NDArray[np.uint8]
@@ -48,13 +48,6 @@ def compare_on(deployed: Deployed, run: Run, photos: Photos) -> Comparison:
         return Comparison(float(deviation), float((theirs.argmax(1) == labels).float().mean()))
     lost = ours.max(1).values - ours.gather(1, theirs.long()[:, None])[:, 0]
     return Comparison(float(lost.max() / ours.square().mean().sqrt()), float((theirs == labels).float().mean()))
-
-
-def blotches(height: int, width: int) -> Photos:
-    """A photo of soft coloured spots, always the same: it has large regions, and borders between them."""
-    random = np.random.default_rng(0)
-    coarse = random.integers(0, 256, (height // 24 + 2, width // 24 + 2, 3), dtype=np.uint8)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
 def _batch(size: Size) -> int:

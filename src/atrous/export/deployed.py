@@ -1,6 +1,7 @@
 """A predictor's whole walk as one module: a photo's bytes in, labels or logits of its own size out."""
 
 import json
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -47,7 +48,7 @@ class Deployed(nn.Module):
     def logits(self, image: Tensor) -> Tensor:
         """uint8 N×H×W×3 to float32 N×K×H×W."""
         height, width = self.size or (image.shape[1], image.shape[2])  # plain numbers where they are known
-        stride, extra = self.model.output_stride, int(self.model.align_corners)
+        stride, extra = self.model.output_stride, self.model.extra_pixels
         # Whole strides from above, in whole numbers: negative ones divide otherwise in other runtimes.
         to_height, to_width = ((side - extra + stride - 1) // stride * stride + extra for side in (height, width))
         x = image.permute(0, 3, 1, 2).float() * self.scale - self.shift
@@ -82,6 +83,6 @@ def metadata(model: SegmentationModel, card: ModelCard, output: Output) -> str:
             "labels": "uint8, batch × height × width: indices of classes",
             "logits": "float32, batch × classes × height × width",
         }[output],
-        **card.to_dict(),
+        **replace(card, quantisation=None).to_dict(),
     }
     return json.dumps(values, ensure_ascii=False)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atrous.inference.network import Image, Network
-from atrous.ops import Taps, View, average_views
+from atrous.ops import Taps, View, average_views, taps_at
 
 
 def average_photos(
@@ -47,7 +47,7 @@ def _scaled_side(side: int, scale: float, align_corners: bool) -> int:
     return max(1, int((side - 1) * scale + 1) if align_corners else round(side * scale))
 
 
-def _taps(size: int, scaled: int, padded: int, coarse: int, align_corners: bool, device: torch.device) -> Taps:
+def _taps(size: int, scaled: int, padded: int, coarse: int, align_corners: bool, device: torch.device) -> Taps[Tensor]:
     """Along one side: `size` pixels of a photo, which was scaled, then padded, then seen as `coarse` samples.
 
     One bilinear interpolation straight from the coarse grid, instead of upsampling to the scaled image,
@@ -58,7 +58,4 @@ def _taps(size: int, scaled: int, padded: int, coarse: int, align_corners: bool,
         position *= (scaled - 1) / max(size - 1, 1) * (coarse - 1) / max(padded - 1, 1)
     else:
         position = (position + 0.5) * (scaled / size) * (coarse / padded) - 0.5
-    position = position.clamp(0, coarse - 1)
-    lower = position.floor().long()
-    upper = (lower + 1).clamp(max=coarse - 1)
-    return Taps(lower.to(device), upper.to(device), (position - lower).float().to(device))
+    return Taps(*(each.to(device) for each in taps_at(position, coarse)))

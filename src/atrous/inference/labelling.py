@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from atrous.crf import CRFParams, mean_field, parse_crf, unary_from_probabilities
 from atrous.errors import AtrousError
 from atrous.inference.averaging import average_photos
 from atrous.inference.network import Image, Network
@@ -20,6 +22,7 @@ Progress: TypeAlias = Callable[[float], None]
 
 _BATCH_PIXELS = 1 << 23  # 8 million pixels go through the network together at most, whatever the batch size
 _LARGEST_SCALE = 8.0
+_PRUNE = 0.01  # labels that are nowhere a hundredth as probable as the best one do not take part in the CRF
 
 
 class Keywords(TypedDict, total=False):
@@ -30,6 +33,7 @@ class Keywords(TypedDict, total=False):
     tile: int | None
     scores: bool
     batch_size: int
+    crf: bool | str | CRFParams
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Options:
     tile: int | None = None
     scores: bool = False
     batch_size: int = 8
+    crf: bool | str | CRFParams = False
 
     def __post_init__(self) -> None:
         if len(self.scales) == 0:
@@ -51,11 +56,24 @@ class Options:
         if self.batch_size < 1:
             raise AtrousError(f"batch_size={self.batch_size} is not a number of photos: give 1 or more")
         tile_side(self.tile, 1, 1)  # refuses a tile that is too small before any photo is read
+        _ = self.crf_params  # and a CRF that is not there
+
+    @cached_property
+    def crf_params(self) -> CRFParams | None:
+        """The CRF that refines the probabilities, if one is to."""
+        if isinstance(self.crf, str):
+            return parse_crf(self.crf)
+        return CRFParams() if self.crf is True else self.crf or None
+
+    @property
+    def full_size(self) -> bool:
+        """Whether full-size probabilities are kept, if only until the CRF has seen them."""
+        return self.scores or self.crf_params is not None
 
     @property
     def averaged(self) -> bool:
         """Whether full-size probabilities are needed; if not, labels come straight from the coarse logits."""
-        return self.scores or self.flip or tuple(self.scales) != (1.0,)
+        return self.full_size or self.flip or tuple(self.scales) != (1.0,)
 
 
 @dataclass(frozen=True)
@@ -96,11 +114,11 @@ class Labelling:
             with torch.inference_mode():
                 height, width, _ = photos[0].shape
                 side = tile_side(self._options.tile, height, width)
-                if side:
-                    return [self._in_tiles(photos[0], side, progress)]
-                labelled = self._whole(photos)
-                progress(float(len(photos)))
-                return [*labelled]
+                labelled = [self._in_tiles(photos[0], side, progress)] if side else self._whole(photos)
+                refined = [self._refined(*each) for each in zip(photos, labelled, strict=True)]
+                if not side:
+                    progress(float(len(photos)))
+                return [*refined]
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
@@ -109,6 +127,7 @@ class Labelling:
             return [outcome for photo in photos for outcome in self.label([photo], progress)]
         progress(1.0)
         mend = "scores=False" if self._options.scores else "a smaller tile, e.g. tile=513"
+        mend = "crf=False" if self._options.crf_params else mend
         where = f"memory of {self._network.device} for {width} × {height} pixels"
         return [AtrousError(f"too little {where}: give {mend}")]
 
@@ -128,17 +147,27 @@ class Labelling:
 
     def _averaged(self, photos: Sequence[Image]) -> list[Labelled]:
         options = self._options
-        labels, probabilities = average_photos(self._network, photos, options.scales, options.flip, options.scores)
+        labels, probabilities = average_photos(self._network, photos, options.scales, options.flip, options.full_size)
         return [
             Labelled(of_one, None if probabilities is None else probabilities[index].cpu().numpy())
             for index, of_one in enumerate(labels.cpu().numpy())
         ]
 
+    def _refined(self, photo: Image, labelled: Labelled) -> Labelled:
+        """What the CRF makes of a whole photo, if there is to be one."""
+        params = self._options.crf_params
+        if params is None or labelled.probabilities is None:
+            return labelled
+        unary = unary_from_probabilities(torch.from_numpy(labelled.probabilities).to(self._network.device))
+        q = mean_field(unary, torch.from_numpy(np.ascontiguousarray(photo)), params, prune=_PRUNE)
+        labels = q.max(0).indices.to(torch.uint8)  # torch's argmax takes ten times as long on the CPU
+        return Labelled(labels.cpu().numpy(), q.cpu().numpy() if self._options.scores else None)
+
     def _in_tiles(self, photo: Image, side: int, progress: Progress) -> Labelled:
         height, width, _ = photo.shape
         result = self._empty(height, width)
         model = self._network.model
-        tiles = plan_tiles(height, width, side, model.output_stride, model.align_corners)
+        tiles = plan_tiles(height, width, side, model.output_stride, model.extra_pixels)
         for group in self._groups(photo, tiles):
             for tile, labelled in zip(group, self._whole([photo[tile.seen] for tile in group]), strict=True):
                 result.labels[tile.kept] = labelled.labels[tile.kept_of_seen]
@@ -163,7 +192,7 @@ class Labelling:
 
     def _empty(self, height: int, width: int) -> Labelled:
         classes = self._network.model.num_classes
-        probabilities = np.empty((classes, height, width), dtype=np.float32) if self._options.scores else None
+        probabilities = np.empty((classes, height, width), dtype=np.float32) if self._options.full_size else None
         return Labelled(np.empty((height, width), dtype=np.uint8), probabilities)
 
 

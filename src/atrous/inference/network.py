@@ -11,6 +11,7 @@ from torch import Tensor
 
 from atrous.inference.engines import LiveEngine
 from atrous.models import SegmentationModel
+from atrous.weights.quantisation import Quantisation
 
 Image = NDArray[np.uint8]
 
@@ -22,6 +23,7 @@ class Network:
         model: moved to the device and put in evaluation mode, in place.
         mean, std: of RGB values in 0..1.
         engine: what computes the coarse logits, one of `atrous.inference.engines.ENGINES`.
+        quantisation: the card's.
     """
 
     def __init__(
@@ -31,8 +33,9 @@ class Network:
         std: Sequence[float],
         device: torch.device,
         engine: str = "torch",
+        quantisation: Quantisation | None = None,
     ) -> None:
-        self.engine = LiveEngine(engine, model, device)
+        self.engine = LiveEngine(engine, model, device, quantisation)
         self.device = device
         # oneDNN's convolutions are fastest when channels come last.
         self._layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
@@ -52,14 +55,14 @@ class Network:
         return self.device.type == "cpu"
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
-        """The size to pad a photo to: k·output_stride + 1 where the model aligns corners, else without the 1.
+        """The size to pad a photo to: k·output_stride, and 1 more where the model wants that for its corners.
 
         The coarse logits then lie at the same places of a photo whatever its size.
         """
         return self._padded_side(height), self._padded_side(width)
 
     def _padded_side(self, side: int) -> int:
-        stride, extra = self.model.output_stride, int(self.model.align_corners)
+        stride, extra = self.model.output_stride, self.model.extra_pixels
         return -(-(side - extra) // stride) * stride + extra
 
     def normalise(self, photos: Sequence[Image], size: tuple[int, int]) -> Tensor:
@@ -70,7 +73,11 @@ class Network:
         batch = np.zeros((len(photos), *size, 3), dtype=np.float32)
         for slot, photo in zip(batch, photos, strict=True):
             height, width, _ = photo.shape
-            slot[:height, :width] = cv2.LUT(np.ascontiguousarray(photo), self._table)
+            source = np.ascontiguousarray(photo)
+            if slot.shape == photo.shape:
+                cv2.LUT(source, self._table, dst=slot)  # without a copy
+            else:
+                slot[:height, :width] = cv2.LUT(source, self._table)
         return torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).contiguous(memory_format=self._layout)
 
     def pad(self, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
+from atrous.crf import CRFParams
 from atrous.data import ImageSource, describe_source, find_images, read_image
 from atrous.errors import AtrousError
 from atrous.inference.devices import choose_device
@@ -36,7 +37,9 @@ class Predictor:
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps" or a `torch.device`.
         engine: what computes the coarse logits: "torch" is the model itself in float32, to the bit; "torch-bf16",
             "openvino", "openvino-bf16" and "onnxruntime" run a copy, made when the first photo comes and again when
-            the model has changed since; "auto" measures which is fastest here, once, and remembers it.
+            the model has changed since; "openvino-int8" is for models that were trained for 8 bits, which those in
+            quantised TFLite files were, and rounds as they do there; "auto" measures which is fastest
+            here, once, and remembers it.
 
     Attributes:
         model: the network: normalised N×3×H×W in, N×K×H×W logits out.
@@ -59,7 +62,7 @@ class Predictor:
         if len(card.classes) != model.num_classes:
             raise AtrousError(f"the model has {model.num_classes} classes, its card names {len(card.classes)}")
         self.card = card
-        self._network = Network(model, card.mean, card.std, choose_device(device), engine)
+        self._network = Network(model, card.mean, card.std, choose_device(device), engine, card.quantisation)
 
     @property
     def model(self) -> SegmentationModel:
@@ -94,6 +97,7 @@ class Predictor:
         tile: int | None = None,
         scores: bool = False,
         batch_size: int = 8,
+        crf: bool | str | CRFParams = False,
     ) -> Segmentation | list[Result]:
         """Labels one photo, or many.
 
@@ -107,6 +111,9 @@ class Predictor:
             scores: keep the probabilities, K×H×W float32, for `Segmentation.scores()`.
             batch_size: so many photos of one size go through an accelerator together. On the CPU each goes by
                 itself, which is as fast and makes its labels independent of its neighbours.
+            crf: refine the labels, and the probabilities if they are kept, by mean-field inference in a fully
+                connected CRF over the whole photo (v1 and v2): True for the papers' on VOC, a name or a YAML file as
+                for `atrous.crf.parse_crf`, or the parameters.
 
         Returns:
             A `Segmentation` for one photo. For a list or directory a list in the same order, in which a
@@ -116,7 +123,7 @@ class Predictor:
             ImageError: the one photo cannot be read.
             AtrousError: an impossible option, a directory without images, or too little memory.
         """
-        options = Options(scales, flip, tile, scores, batch_size)
+        options = Options(scales, flip, tile, scores, batch_size, crf)
         if isinstance(source, (str, Path)) and os.path.isdir(source):
             source = list(find_images([source]))
         if isinstance(source, (list, tuple)):
@@ -166,6 +173,7 @@ class Predictor:
         tile: int | None = None,
         scores: bool = False,
         batch_size: int = 8,
+        crf: bool | str | CRFParams = False,
     ) -> Iterator[Result]:
         """Labels photos one after another, in order, reading ahead of the network in threads.
 
@@ -175,7 +183,7 @@ class Predictor:
         Raises:
             AtrousError: an impossible option.
         """
-        options = Options(scales, flip, tile, scores, batch_size)
+        options = Options(scales, flip, tile, scores, batch_size, crf)
         # Not a generator itself, so that an impossible option is told by the call, not by the first result.
         return map(_result, self._run(sources, options, _ignore))
 

@@ -1,8 +1,6 @@
 """What a prediction gives: labels with their photo, and every form in which a person wants them."""
 
 import os
-import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -13,6 +11,7 @@ from PIL import Image
 
 from atrous.data import ImageSource, describe_source
 from atrous.errors import AtrousError
+from atrous.files import replacing
 from atrous.inference.polygons import coco, find_regions, geojson
 from atrous.viz import overlay, overlay_strips, strip_rows, write_jpeg
 from atrous.weights import label_colours
@@ -181,10 +180,19 @@ class Segmentation:
             if self.source and target.exists() and self.source.exists() and target.samefile(self.source):
                 raise AtrousError(f"{target}: would replace the photo itself; name another file or folder")
         if mask:
-            _write(mask, lambda file: self.mask().save(file, "PNG"))
+            with replacing(mask) as unfinished, unfinished.open("wb") as file:
+                self.write(file)
         if overlaid:
-            _write(overlaid, lambda file: self._write_overlay(file, overlaid.suffix.lower(), alpha))
+            with replacing(overlaid) as unfinished, unfinished.open("wb") as file:
+                self._write_overlay(file, overlaid.suffix.lower(), alpha)
         return written
+
+    def write(self, file: BinaryIO, kind: Literal["mask", "overlay"] = "mask") -> None:
+        """Writes what `save` would put into a mask's PNG or an overlay's JPEG to a file that is open."""
+        if kind == "mask":
+            self.mask().save(file, "PNG")
+        else:
+            self._write_overlay(file, ".jpg", 0.5)
 
     def _targets(self, path: str | Path, kind: str) -> tuple[Path | None, Path | None]:
         """The files for the mask and for the overlay."""
@@ -217,18 +225,3 @@ class Segmentation:
         height, width = self.labels.shape
         strips = overlay_strips(self.image, self.labels, self.palette, alpha, strip_rows(width))
         write_jpeg(file, strips, (height, width), quality=_JPEG_QUALITY)
-
-
-def _write(target: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Lets `write` fill a file beside the target, which then takes its name: it is there whole or not at all."""
-    unfinished = target.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with unfinished.open("xb") as file:
-                write(file)
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise AtrousError(f"{target}: cannot be written: {error.strerror or error}") from error

@@ -43,14 +43,16 @@ def tile_side(tile: int | None, height: int, width: int) -> int:
     return tile if height > tile or width > tile else 0
 
 
-def plan_tiles(height: int, width: int, tile: int, stride: int, align_corners: bool) -> list[Tile]:
+def plan_tiles(height: int, width: int, tile: int, stride: int, extra: int) -> list[Tile]:
     """Tiles of at most `tile` pixels a side, a quarter of which overlaps the next, from the top left in rows.
 
     All begin at multiples of the network's output stride, where the whole photo's coarse logits lie too, and
     need no padding, so that away from the seams a tile is predicted as the whole photo would be. The last
     ones end at the photo's edge, up to a stride short of full size, and so are padded to it.
+
+    Args:
+        extra: the pixels beyond whole strides that the network wants a side to have, 0 or 1.
     """
-    extra = int(align_corners)
     tile = (tile - extra) // stride * stride + extra
     return [
         Tile((seen_rows, seen_columns), (kept_rows, kept_columns))

@@ -8,8 +8,8 @@ from atrous.models.describe import Description, Layer, describe
 from atrous.models.jfzhang95 import JfzhangDeepLabV3Plus
 from atrous.models.kazuto1011 import KazutoDeepLabV2, KazutoDeepLabV3, KazutoDeepLabV3Plus
 from atrous.models.mmsegmentation import MMSegDeepLabV3, MMSegDeepLabV3Plus
-from atrous.models.multi_scale import MultiScale
-from atrous.models.registry import create_model, list_models
+from atrous.models.multi_scale import MultiScale, shrink_labels
+from atrous.models.registry import backbone_of, create_model, list_models
 from atrous.models.segmentation import SegmentationModel
 from atrous.models.smp import SmpDeepLabV3, SmpDeepLabV3Plus
 from atrous.models.torchvision import TorchvisionDeepLabV3
@@ -37,7 +37,9 @@ __all__ = [
     "TorchvisionDeepLabV3",
     "VainFDeepLabV3",
     "VainFDeepLabV3Plus",
+    "backbone_of",
     "create_model",
     "describe",
     "list_models",
+    "shrink_labels",
 ]

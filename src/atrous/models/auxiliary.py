@@ -6,11 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from atrous.backbones import Features
-from atrous.errors import AtrousError
 from atrous.layers import ConvNormAct
 from atrous.models.deeplab_v3 import ASPPModel
 from atrous.models.segmentation import initialise, logits_layer
-from atrous.ops import upsample_cross_entropy
 
 AUXILIARY_WEIGHT = 0.4  # in both projects' training
 
@@ -39,27 +37,10 @@ class AuxiliaryASPPModel(ASPPModel):
     def coarse_logits(self, x: Tensor) -> Tensor:
         return self.head(self.backbone(x))
 
-    def all_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """N×3×H×W to the coarse logits and the auxiliary head's.
-
-        Raises:
-            AtrousError: the model has no auxiliary head.
-        """
+    def training_logits(self, x: Tensor) -> list[tuple[Tensor, float]]:
+        """The coarse logits, and the auxiliary head's where there is one, with .4 of its loss."""
         if self.auxiliary is None:
-            raise AtrousError("this model has no auxiliary head: make it with aux=True")
+            return super().training_logits(x)
         features = self.backbone(x)
         hidden = self.auxiliary_dropout(self.auxiliary(features.auxiliary))
-        return self.head(features), self.auxiliary_logits(hidden)
-
-    def loss(self, x: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
-        """The loss of both projects' training: the cross-entropy, and .4 of the auxiliary head's if there is one.
-
-        Args:
-            target: N×H×W integers in 0..K-1, or `ignore_index`.
-        """
-        if self.auxiliary is None:
-            return upsample_cross_entropy(self.coarse_logits(x), target, ignore_index, self.align_corners)
-        main, auxiliary = (
-            upsample_cross_entropy(logits, target, ignore_index, self.align_corners) for logits in self.all_logits(x)
-        )
-        return main + AUXILIARY_WEIGHT * auxiliary
+        return [(self.head(features), 1.0), (self.auxiliary_logits(hidden), AUXILIARY_WEIGHT)]

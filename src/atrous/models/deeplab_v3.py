@@ -99,6 +99,9 @@ for _backbone in ("resnet50", "resnet101"):
         multi_grid=(1, 2, 1),
         verified="parameters; outputs of a transcription of the paper",
     )
+# Without copies of a last block: what a multi-grid or an output stride does, by itself, on a small backbone.
+for _backbone in ("efficientnet_lite0", "mobilenet_v2", "mobilenet_v2_050"):
+    register(f"deeplabv3_cascade_{_backbone}", CascadedDeepLabV3, _backbone, verified=STRIDES)
 for _backbone in ("resnet50", "resnet101"):
     register(f"deeplabv3_{_backbone}", DeepLabV3, _backbone, verified=RESNET)
 for _backbone in ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"):

@@ -64,23 +64,16 @@ class MultiScale(SegmentationModel):
             fused = torch.maximum(fused, logits if logits.shape[-2:] == size else self._resize(logits, size))
         return [*each, fused]
 
+    @property
+    def extra_pixels(self) -> int:
+        return self.single.extra_pixels
+
     def coarse_logits(self, x: Tensor) -> Tensor:
         return self.all_logits(x)[-1]
 
-    def loss(self, x: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
-        """The loss of the paper's code: a cross-entropy for each scale and one for the fused logits, added.
-
-        The ground truth is brought to the logits' sizes, nearest neighbour (v3 does it the other way round).
-
-        Args:
-            target: N×H×W integers in 0..K-1, or `ignore_index`.
-        """
-        losses = []
-        for logits in self.all_logits(x):
-            small = shrink_labels(target, logits.shape[-2:], self.align_corners).long()
-            total = F.cross_entropy(logits.float(), small, ignore_index=ignore_index, reduction="sum")
-            losses.append(total / (small != ignore_index).sum().clamp(min=1))
-        return torch.stack(losses).sum()
+    def training_logits(self, x: Tensor) -> list[tuple[Tensor, float]]:
+        """`all_logits`: the paper's code adds a loss for each scale and one for the fused logits."""
+        return [(logits, 1.0) for logits in self.all_logits(x)]
 
     def _at(self, x: Tensor, scale: float) -> Tensor:
         """The image at a scale: with aligned corners a side of k·stride + 1 stays of that kind, 321 to 241 to 161.

@@ -38,6 +38,11 @@ def verified(name: str) -> str:
     return _ARCHITECTURES[name].verified if name in _ARCHITECTURES else ""
 
 
+def backbone_of(name: str) -> str:
+    """The backbone of an architecture of `list_models()`, e.g. "resnet101"."""
+    return _ARCHITECTURES[name].backbone
+
+
 def list_models() -> list[str]:
     """The architectures that `create_model` knows."""
     return sorted(_ARCHITECTURES)

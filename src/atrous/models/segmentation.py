@@ -35,10 +35,23 @@ class SegmentationModel(nn.Module):
         """N×3×H×W, normalised, to N×K×h×w at the decoder's or the output stride: h = ceil(H / stride)."""
         raise NotImplementedError
 
+    def training_logits(self, x: Tensor) -> list[tuple[Tensor, float]]:
+        """What training judges: coarse logits, each with the weight of its loss in the sum.
+
+        One here; a model that was published with further outputs in training (an auxiliary head, several scales) has
+        them too.
+        """
+        return [(self.coarse_logits(x), 1.0)]
+
     def forward(self, x: Tensor) -> Tensor:
         """N×3×H×W, normalised, to N×K×H×W logits, for any H and W from 1 up."""
         logits = self.coarse_logits(x)
         return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=self.align_corners)
+
+    @property
+    def extra_pixels(self) -> int:
+        """How many pixels more than whole output strides a photo's sides are to have, to which it is padded: 0 or 1."""
+        return int(self.align_corners)
 
     @property
     def output_stride(self) -> int:

@@ -34,6 +34,7 @@ class SmpDeepLabV3(ASPPModel):
     """
 
     default_output_stride = 8
+    extra_pixels = 0  # smp itself takes whole strides alone
     paper = "v3, arXiv 1706.05587, as in segmentation_models.pytorch"
 
     def __init__(
@@ -65,6 +66,7 @@ class SmpDeepLabV3Plus(ASPPModel):
         aspp_rates, separable, channels: as in `SmpDeepLabV3`; what is behind ASPP is separable whatever ASPP is.
     """
 
+    extra_pixels = 0  # smp itself takes whole strides alone
     paper = "v3+, arXiv 1802.02611, as in segmentation_models.pytorch"
 
     def __init__(

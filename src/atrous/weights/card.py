@@ -1,10 +1,11 @@
 """What a saved model says of itself beside its weights."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from atrous.errors import WeightsError
+from atrous.weights.quantisation import Quantisation
 
 Colour = tuple[int, int, int]
 
@@ -22,6 +23,7 @@ class ModelCard:
         palette: K RGB colours.
         mean, std: of RGB values in 0..1.
         provenance: what it was trained on and how, with scores: {"miou": …, "pixel_accuracy": …, "iou": {…}}.
+        quantisation: of a network that was trained for 8 bits.
     """
 
     classes: tuple[str, ...]
@@ -31,6 +33,7 @@ class ModelCard:
     licence: str = ""
     description: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
+    quantisation: Quantisation | None = None
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.palette):
@@ -40,7 +43,9 @@ class ModelCard:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `config.json` holds them."""
-        return asdict(self)
+        values = asdict(replace(self, quantisation=None))
+        del values["quantisation"]
+        return values | ({"quantisation": self.quantisation.to_dict()} if self.quantisation else {})
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelCard":
@@ -50,6 +55,8 @@ class ModelCard:
         for name in ("mean", "std"):
             if name in known:
                 known[name] = _triple(known[name])
+        if "quantisation" in known:
+            known["quantisation"] = Quantisation.from_dict(known["quantisation"])
         return cls(**known)
 
 

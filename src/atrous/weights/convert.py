@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from atrous.classes import known_classes
 from atrous.errors import AtrousError, WeightsError
 from atrous.models import SegmentationModel, create_model
 from atrous.weights.card import ModelCard
 from atrous.weights.checkpoint import Checkpoint, read_checkpoint_file
-from atrous.weights.classes import card_for, known_classes
+from atrous.weights.classes import card_for
 from atrous.weights.converted import Converted
 from atrous.weights.schemes import SCHEMES, Found, Scheme, give, recognise, take
 from atrous.weights.schemes.scheme import by_prefix

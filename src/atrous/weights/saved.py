@@ -4,16 +4,17 @@ The safetensors file carries the same configuration in its header, so that it ca
 """
 
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from atrous.errors import AtrousError, WeightsError
+from atrous.files import replacing
 from atrous.models import SegmentationModel, create_model
 from atrous.weights.card import ModelCard
 
@@ -36,9 +37,11 @@ def save_model(
     Args:
         dtype: what to store the kernels as, e.g. torch.float16; biases and batch-norm values keep theirs,
             since a running variance can leave half precision's range.
+
+    Raises:
+        AtrousError: the card is not for as many classes, or a file cannot be written.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     if len(card.classes) != model.num_classes:
         raise WeightsError(f"the model has {model.num_classes} classes, its card names {len(card.classes)}")
     config = json.dumps({"model": model.config, **card.to_dict()}, indent=1, ensure_ascii=False)
@@ -46,17 +49,30 @@ def save_model(
         name: tensor.detach().cpu().to(dtype if dtype and tensor.ndim > 1 else tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    temporary = [directory / f".{name}.{os.getpid()}" for name in (WEIGHTS, CONFIG)]
-    try:
-        save_file(state, temporary[0], metadata={"format": "pt", _KEY: config})
-        temporary[1].write_text(config + "\n", encoding="utf-8")
-        temporary[0].chmod(temporary[1].stat().st_mode)  # safetensors writes for the owner alone
-        temporary[0].replace(directory / WEIGHTS)
-        temporary[1].replace(directory / CONFIG)
-    finally:
-        for path in temporary:
-            path.unlink(missing_ok=True)
+    with replacing(directory / CONFIG) as described, replacing(directory / WEIGHTS) as weights:
+        described.write_text(config + "\n", encoding="utf-8")
+        _save(state, weights, {"format": "pt", _KEY: config})
     return directory
+
+
+def write_state(state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Writes tensors as another project reads them: .safetensors by that suffix, else as torch saves them.
+
+    Raises:
+        AtrousError: the file cannot be written; there is then none, or the old one.
+    """
+    with replacing(path) as unfinished:
+        if unfinished.suffix == ".safetensors":
+            _save(state, unfinished, {"format": "pt"})
+        else:
+            torch.save(dict(state), unfinished)
+
+
+def _save(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    path.touch()
+    mode = path.stat().st_mode  # of any new file; safetensors writes for the owner alone
+    save_file(dict(state), path, metadata=metadata)
+    path.chmod(mode)
 
 
 def read_card(source: str | Path) -> tuple[dict[str, Any], ModelCard]:

@@ -7,9 +7,7 @@ written is as good as none.
 import contextlib
 import json
 import os
-import platform
 import time
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ import torch
 from torch import Tensor
 
 from atrous.errors import AtrousError
-from atrous.inference.engines.names import Engine, versions
+from atrous.inference.engines.names import INT8, Engine, versions
+from atrous.inference.machine import processor
 from atrous.models import SegmentationModel
 from atrous.weights.zoo.cache import cache_directory, writing
 
@@ -35,7 +34,8 @@ def situation(model: SegmentationModel, device: torch.device, names: list[str], 
     """What a measurement holds for, in words."""
     config = json.dumps(getattr(model, "config", {}), sort_keys=True)
     pixels = f"below {2 ** (2 * size + 1)} pixels"
-    return " | ".join([_machine(device), versions(names), type(model).__name__, config, pixels])
+    bits = ["8 bits"] if INT8 in names else []
+    return " | ".join([_machine(device), versions(names), type(model).__name__, config, pixels, *bits])
 
 
 def recall(key: str, names: list[str]) -> str | None:
@@ -98,15 +98,4 @@ def _read() -> dict[str, Any]:
 def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {torch.get_num_threads()} threads"
-
-
-def _processor() -> str:
-    """Its name and, where the system tells, what it can do: one name covers processors with and without AMX."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = zlib.crc32(found.get("flags", "").encode())
-    return f"{found.get('model name', platform.machine())} {flags:08x}"
+    return f"{processor()}, {torch.get_num_threads()} threads"

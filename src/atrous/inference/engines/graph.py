@@ -35,7 +35,7 @@ class CoarseLogits(nn.Module):
 
 def example(model: SegmentationModel) -> Tensor:
     """A normalised and padded photo of few pixels, by which a graph is made."""
-    stride, extra = model.output_stride, int(model.align_corners)
+    stride, extra = model.output_stride, model.extra_pixels
     return torch.zeros(1, 3, 6 * stride + extra, 8 * stride + extra)
 
 

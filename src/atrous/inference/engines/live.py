@@ -7,9 +7,10 @@ from torch import Tensor
 
 from atrous.errors import AtrousError
 from atrous.inference.engines import auto
-from atrous.inference.engines.names import AUTO, Engine, check_engine, start, usable
+from atrous.inference.engines.names import AUTO, INT8, Engine, check_engine, checked, start, usable
 from atrous.inference.engines.still import state_of
 from atrous.models import SegmentationModel
+from atrous.weights.quantisation import Quantisation
 
 
 class LiveEngine:
@@ -18,13 +19,19 @@ class LiveEngine:
     Args:
         name: one of `ENGINES`. "torch" is the model itself; "auto" is what is fastest here, by a measurement that is
             made once and remembered, see `atrous.inference.engines.auto`.
+        quantisation: how a model that was trained for 8 bits rounds; without it none runs with 8 bits.
 
     Raises:
-        AtrousError: an engine that is unknown or cannot run on that device.
+        AtrousError: an engine that is unknown or cannot run on that device, or not that model.
     """
 
-    def __init__(self, name: str, model: SegmentationModel, device: torch.device) -> None:
+    def __init__(
+        self, name: str, model: SegmentationModel, device: torch.device, quantisation: Quantisation | None = None
+    ) -> None:
         check_engine(name, device)
+        if name == INT8:
+            checked(quantisation)
+        self._quantisation = quantisation
         self.name = name  # the one that ran last; AUTO before any has
         self._asked, self._model, self._device = name, model, device
         self._state: object = None
@@ -48,13 +55,13 @@ class LiveEngine:
 
     def _engine(self, name: str) -> Engine:
         if name not in self._engines:
-            self._engines[name] = start(name, self._model, self._device)
+            self._engines[name] = start(name, self._model, self._device, self._quantisation)
         return self._engines[name]
 
     def _choose(self, x: Tensor) -> str:
         size = auto.size_class(x)
         if size not in self._chosen:
-            names = usable(self._device, self._model)
+            names = usable(self._device, self._model, self._quantisation)
             key = auto.situation(self._model, self._device, names, size)
             chosen = auto.recall(key, names)
             if chosen is None:

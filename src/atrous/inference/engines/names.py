@@ -9,13 +9,16 @@ from torch import Tensor
 
 from atrous.errors import AtrousError
 from atrous.models import MultiScale, SegmentationModel
+from atrous.weights.quantisation import Quantisation
 
 AUTO = "auto"
+INT8 = "openvino-int8"
 PACKAGES = {
     "torch": (),
     "torch-bf16": (),
     "openvino": ("openvino", "onnx"),
     "openvino-bf16": ("openvino", "onnx"),
+    INT8: ("openvino", "onnx"),
     "onnxruntime": ("onnxruntime", "onnx"),
 }
 ENGINES = (AUTO, *PACKAGES)
@@ -41,9 +44,11 @@ def check_engine(name: str, device: torch.device) -> None:
         raise AtrousError(f"engine {name!r} {reason}")
 
 
-def usable(device: torch.device, model: SegmentationModel) -> list[str]:
+def usable(device: torch.device, model: SegmentationModel, quantisation: Quantisation | None = None) -> list[str]:
     """The engines that can run that model there, torch first."""
     names = [name for name in PACKAGES if not _obstacle(name, device)]
+    if quantisation is None:
+        names = [name for name in names if name != INT8]
     return [name for name in names if not (PACKAGES[name] and isinstance(model, MultiScale))]
 
 
@@ -59,8 +64,14 @@ def versions(names: list[str]) -> str:
     return ", ".join(f"{package} {number}".strip() for package, number in found.items())
 
 
-def start(name: str, model: SegmentationModel, device: torch.device) -> Engine:
-    """Makes an engine of the model as it is now; the model is left as it is."""
+def start(
+    name: str, model: SegmentationModel, device: torch.device, quantisation: Quantisation | None = None
+) -> Engine:
+    """Makes an engine of the model as it is now; the model is left as it is.
+
+    Raises:
+        AtrousError: 8 bits for a model that was not trained for them.
+    """
     # Each imports its runtime, which is not to be waited for where it is not used.
     if name == "torch-bf16":
         from atrous.inference.engines.torch_bf16 import TorchBfloat16
@@ -71,12 +82,28 @@ def start(name: str, model: SegmentationModel, device: torch.device) -> Engine:
 
         return OnnxRuntime(model)
     if name in ("openvino", "openvino-bf16"):
+        from atrous.inference.engines.graph import coarse_logits_graph
         from atrous.inference.engines.openvino import OpenVino
+        from atrous.inference.engines.still import still
 
-        return OpenVino(model, "bf16" if name == "openvino-bf16" else "f32")
+        return OpenVino(coarse_logits_graph(still(model)), "bf16" if name == "openvino-bf16" else "f32")
+    if name == INT8:
+        from atrous.inference.engines.openvino_int8 import OpenVinoInt8
+
+        return OpenVinoInt8(model, checked(quantisation))
     from atrous.inference.engines.torch_float32 import TorchFloat32
 
     return TorchFloat32(model)
+
+
+def checked(quantisation: Quantisation | None) -> Quantisation:
+    """Raises an AtrousError where there is none."""
+    if quantisation is None:
+        raise AtrousError(
+            f"engine {INT8!r} runs models that were trained for 8 bits, as those in quantised TFLite files were, and "
+            "this one was not: give engine='openvino'"
+        )
+    return quantisation
 
 
 def _obstacle(name: str, device: torch.device) -> str:
@@ -88,6 +115,8 @@ def _obstacle(name: str, device: torch.device) -> str:
         return f"runs on the CPU, not on {device}: give device='cpu', or engine='torch'"
     if name.endswith("bf16") and not _has_bfloat16(device):
         return f"needs a processor that computes in bfloat16, which {device} is not: give engine='{name[:-5]}'"
+    if name == INT8 and not torch.cpu._is_vnni_supported():
+        return "needs a processor with AVX-512 VNNI, which this one is not: give engine='openvino'"
     return ""
 
 

@@ -2,14 +2,15 @@
 
 The files are those of google-coral/test_data, `deeplabv3_mnv2_pascal_quant.tflite` and `…_dm05_…`, trained with
 fake quantisation (tensorflow/models, `research/deeplab/g3doc/quantize.md`). Every stored value q stands for
-scale·(q - zero point), so the weights come out exactly. What stays behind is the rounding of the activations
-between the layers to 256 values: a float network does without it, and labels a little differently at edges.
+scale·(q - zero point), so the weights come out exactly. The rounding of the activations between the layers to 256
+values goes into the card: a float network does without it, and labels a little differently at edges.
 
 The graph is followed from its input, operator by operator, beside the network that is filled: a stride, a rate, an
 activation or a connection that is not the same is a reason to refuse the file.
 """
 
 import hashlib
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ from atrous.models import create_model
 from atrous.models.deeplab_v3 import DeepLabV3
 from atrous.weights.classes import card_for
 from atrous.weights.converted import Converted
+from atrous.weights.quantisation import Quantisation
 from atrous.weights.tflite import flatbuffer as tflite
 from atrous.weights.zoo import list_zoo
 
@@ -79,15 +81,28 @@ def _convert(graph: tflite.Graph, digest: str) -> Converted:
     architecture, width = _architecture(graph)
     model = cast(DeepLabV3, create_model(architecture, _class_count(graph), _output_stride(graph))).eval()
     walk = _Walk(graph)
+    walk.results[model] = image
     features = _fill_backbone(walk, cast(MobileBackbone, model.backbone), image)
     projected = _fill_aspp(walk, model.aspp, features)
-    _follow_to_labels(walk, _fill_logits(walk, model.logits, projected), image)
+    walk.results[model.logits] = _fill_logits(walk, model.logits, projected)
+    _follow_to_labels(walk, walk.results[model.logits], image)
     # A byte b is scale·(b - zero_point) to the network; a model card speaks of b / 255.
     scale, zero_point = _scale(graph.tensors[image]), graph.tensors[image].zero_point
     mean, std = (zero_point[0] / 255).item(), (1 / (255 * scale[0])).item()
     card = card_for(model.num_classes, mean=(mean,) * 3, std=(std,) * 3, **_origin(digest))
+    card = replace(card, quantisation=_quantisation(walk, model))
     found = f"Google's quantised DeepLab v3 with MobileNetV2 of width {width}, {model.num_classes} classes, made float"
     return Converted(model, card, found)
+
+
+def _quantisation(walk: "_Walk", model: nn.Module) -> Quantisation:
+    """The steps of what was passed. The image's own come under the model's name, which is `INPUT`."""
+    names = {module: name for name, module in model.named_modules()}
+    activations = {names[module]: walk.tensors[value] for module, value in walk.results.items()}
+    return Quantisation(
+        {name: (_scale(tensor)[0].item(), int(tensor.zero_point[0])) for name, tensor in activations.items()},
+        {names[conv]: tuple(_scale(walk.tensors[kernel]).tolist()) for conv, kernel in walk.kernels.items()},
+    )
 
 
 def _origin(digest: str) -> dict[str, Any]:
@@ -123,11 +138,18 @@ def _output_stride(graph: tflite.Graph) -> int:
 
 
 class _Walk:
-    """A way along the graph that passes each operator once."""
+    """A way along the graph that passes each operator once, and what was found on it.
+
+    Attributes:
+        results: by module: the value that it computes.
+        kernels: by convolution: its weights.
+    """
 
     def __init__(self, graph: tflite.Graph) -> None:
         self.tensors = graph.tensors
         self.left = list(graph.operators)
+        self.results: dict[nn.Module, int] = {}
+        self.kernels: dict[nn.Module, int] = {}
 
     def take(self, name: str, *values: int, **options: int) -> tflite.Operator:
         """Passes the one operator `name` whose first inputs are `values`, in any order, and whose options are these."""
@@ -160,7 +182,7 @@ def _fill_backbone(walk: _Walk, backbone: MobileBackbone, value: int) -> int:
             if layer is not None:
                 value = _fill_layer(walk, cast(ConvNormAct, layer), value)
         if block.has_shortcut:
-            value = walk.take("ADD", value, before, activation=0).outputs[0]
+            value = walk.results[block] = walk.take("ADD", value, before, activation=0).outputs[0]
     return value
 
 
@@ -172,7 +194,7 @@ def _fill_aspp(walk: _Walk, aspp: ASPP, features: int) -> int:
     pooled = _fill_layer(walk, cast(ImagePooling, aspp.image_pooling).project, pool.outputs[0])
     pooled = walk.take("RESIZE_BILINEAR", pooled).outputs[0]
     if walk.leads_to("QUANTIZE", pooled):  # to the other branch's scale: the same numbers
-        pooled = walk.take("QUANTIZE", pooled).outputs[0]
+        pooled = walk.results[cast(ImagePooling, aspp.image_pooling)] = walk.take("QUANTIZE", pooled).outputs[0]
     concat = walk.take("CONCATENATION", pointwise, pooled, axis=3, activation=0)
     projected = _fill_layer(walk, aspp.project, concat.outputs[0])
     if concat.inputs[0] == pooled:  # the model has image pooling last
@@ -197,6 +219,7 @@ def _fill_layer(walk: _Walk, layer: ConvNormAct, value: int) -> int:
     norm.weight.data.fill_(1)
     cast(Tensor, norm.running_mean).fill_(0)
     cast(Tensor, norm.running_var).fill_(1 - norm.eps)
+    walk.results[layer] = result
     return result
 
 
@@ -224,6 +247,7 @@ def _convolution(walk: _Walk, conv: nn.Conv2d, value: int, activation: nn.Module
     operator = walk.take(name, value, padding=_SAME, activation=_ACTIVATIONS[type(activation)], **options, **own)
     _require(len(operator.inputs) == 3 and min(operator.inputs) >= 0, f"a {name} has no weight or no bias")
     source, weight, bias = (walk.tensors[index] for index in operator.inputs)
+    walk.kernels[conv] = operator.inputs[1]
     _require(weight.dtype in (np.uint8, np.int8) and len(weight.shape) == 4, f"{weight.name} is no kernel of 8 bits")
     # The interpreter adds the bias to sums of products, whatever scale the bias itself is marked with.
     step = _scale(source) * _scale(weight)

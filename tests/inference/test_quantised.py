@@ -1,0 +1,177 @@
+"""8 bits: a network that was trained for them, rounded as it was there, on the engine that computes with integers."""
+
+import json
+from dataclasses import replace
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import atrous
+from atrous.data import read_image
+from atrous.errors import AtrousError
+from atrous.inference.engines import auto, names, openvino_int8
+from atrous.inference.engines.quantised import quantised
+from atrous.weights import load_model, save_model
+from atrous.weights.quantisation import INPUT
+from atrous.weights.tflite import load_tflite
+from networks import deviation
+from tflite_files import draw_deeplab, pack
+
+CPU = torch.device("cpu")
+INT8 = "openvino-int8"
+
+
+def needs_int8() -> None:
+    if names._obstacle(INT8, CPU):
+        pytest.skip(names._obstacle(INT8, CPU))
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory, litert: ModuleType):
+    """A file of the published ones' shape with random weights, and what is in it."""
+    path = tmp_path_factory.mktemp("quantised") / "drawn.tflite"
+    drawn = draw_deeplab(litert.schema_py_generated, per_axis=True)
+    path.write_bytes(pack(drawn.model))
+    return path, drawn
+
+
+@pytest.fixture(scope="module")
+def converted(file):
+    return load_tflite(file[0])
+
+
+def noise(*size: int) -> torch.Tensor:
+    return torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_the_card_holds_every_step_of_the_file(file, converted):
+    _, drawn = file
+    found = converted.card.quantisation
+    image, *others = [tensor.quantization for tensor in drawn.graph.tensors if tensor.quantization]
+    assert found.activations[INPUT] == (image.scale[0], image.zeroPoint[0])
+    known = {(each.scale[0], each.zeroPoint[0]) for each in others}
+    assert {step for name, step in found.activations.items() if name != INPUT} <= known
+    convolutions = {name for name, module in converted.model.named_modules() if isinstance(module, torch.nn.Conv2d)}
+    assert set(found.weights) == convolutions
+    assert len(drawn.layers) == len(convolutions)
+    for name, steps_of_one in found.weights.items():
+        weight = converted.model.get_submodule(name).weight.double()
+        whole = weight / torch.tensor(steps_of_one, dtype=torch.float64)[:, None, None, None]
+        assert (whole - whole.round()).abs().max() < 1e-4  # each weight is so many steps
+    blocks = converted.model.backbone.blocks
+    added = {f"backbone.blocks.{index}" for index, block in enumerate(blocks) if block.has_shortcut}
+    assert {name for name in found.activations if name.count(".") == 2 and "blocks" in name} == added
+
+
+def test_a_saved_model_keeps_its_steps(converted, tmp_path):
+    save_model(converted.model, converted.card, tmp_path, dtype=torch.float16)
+    model, card = load_model(tmp_path)
+    assert card == converted.card
+    x = noise(65, 65)
+    with torch.inference_mode():  # half precision moves no weight from one step to the next
+        ours, theirs = (quantised(each, card.quantisation).coarse_logits(x) for each in (model, converted.model))
+    assert torch.equal(model.logits.weight, converted.model.logits.weight.half().float())
+    assert deviation(ours, theirs) < deviation(converted.model.coarse_logits(x), theirs)
+
+
+def test_a_card_without_steps_does_not_speak_of_them(converted, tmp_path):
+    save_model(converted.model, replace(converted.card, quantisation=None), tmp_path)
+    assert "quantisation" not in json.loads((tmp_path / "config.json").read_text())
+
+
+def test_results_and_weights_are_whole_steps(converted):
+    quantisation = converted.card.quantisation
+    twin = quantised(converted.model, quantisation)
+    results = {}
+    for name in quantisation.activations:
+        if name != INPUT:
+            twin.get_submodule(name).register_forward_hook(
+                lambda _, inputs, result, name=name: results.update({name: result})
+            )
+    with torch.inference_mode():
+        logits = twin.coarse_logits(noise(65, 97))
+    assert len(results) == len(quantisation.activations) - 1
+    for name, (step, zero_point) in quantisation.activations.items():
+        if name != INPUT:
+            result = results[name][0] if isinstance(results[name], tuple) else results[name]
+            stored = result.double() / step + zero_point
+            assert (stored - stored.round()).abs().max() < 1e-3
+            assert stored.min() > -0.1
+            assert stored.max() < 255.1
+    assert torch.equal(logits, results["logits"])
+    for name in quantisation.weights:
+        weight = twin.get_submodule(name).weight
+        assert all(len(channel.unique()) <= 255 for channel in weight.flatten(1))
+    assert converted.model.logits.weight.data_ptr() != twin.logits.weight.data_ptr()
+    assert not torch.nn.utils.parametrize.is_parametrized(converted.model.logits)
+
+
+def test_integers_give_what_the_roundings_give(converted):
+    """At sizes other than the one by which the graph was made. With small steps, so that large values are cut off."""
+    needs_int8()
+    model, quantisation = converted.model, converted.card.quantisation
+    small = {name: (quantisation.activations[name][0] / 16, 0) for name in ("aspp.pointwise", "aspp.project")}
+    quantisation = replace(quantisation, activations={**quantisation.activations, **small})
+    engine, twin = names.start(INT8, model, CPU, quantisation), quantised(model, quantisation)
+    for size in ((65, 65), (17, 49), (129, 33)):
+        x = noise(*size)
+        with torch.inference_mode():
+            expected = twin.coarse_logits(x)
+            assert deviation(engine.coarse_logits(x), expected) < 0.15
+            assert deviation(model.coarse_logits(x), expected) > 0.3
+
+
+def test_a_runtime_that_computes_something_else_is_refused(converted, monkeypatch):
+    needs_int8()
+    right = openvino_int8.OpenVino.coarse_logits
+    monkeypatch.setattr(openvino_int8.OpenVino, "coarse_logits", lambda self, x: right(self, x).roll(1, dims=1))
+    with pytest.raises(AtrousError, match=r"this OpenVINO gives logits that are off by .*give engine='openvino'"):
+        names.start(INT8, converted.model, CPU, converted.card.quantisation)
+
+
+def test_other_models_do_not_run_in_8_bits():
+    needs_int8()
+    with pytest.raises(AtrousError, match="engine 'openvino-int8' runs models that were trained for 8 bits") as caught:
+        atrous.load("street", "cpu", engine=INT8)
+    assert "\n" not in str(caught.value)
+
+
+def test_auto_tries_8_bits_where_the_model_was_trained_for_them(converted):
+    needs_int8()
+    model, quantisation = converted.model, converted.card.quantisation
+    assert INT8 in names.usable(CPU, model, quantisation)
+    assert INT8 not in names.usable(CPU, model)
+    keys = {auto.situation(model, CPU, names.usable(CPU, model, each), 8) for each in (None, quantisation)}
+    assert len(keys) == 2  # what was measured without it is not what is fastest with it
+
+
+def test_steps_of_another_model_are_refused(converted):
+    other = replace(converted.card.quantisation, weights={"backbone.no_such": (1.0,)})
+    with pytest.raises(AtrousError, match=r"a quantisation of backbone\.no_such, which the model does not have"):
+        quantised(converted.model, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["deeplabv3_mnv2_pascal_quant", "deeplabv3_mnv2_dm05_pascal_quant"])
+def test_a_published_model_labels_photos_as_litert_does(name, litert, shared_data):
+    """LiteRT with XNNPACK and without it agree little better with each other: 98.5 and 99.1 % of the pixels."""
+    needs_int8()
+    path = shared_data / "weights" / "coral" / f"{name}.tflite"
+    ours = atrous.load(path, "cpu", engine=INT8)
+    interpreter = litert.interpreter.Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    [entry], [result] = interpreter.get_input_details(), interpreter.get_output_details()
+    photos = sorted((shared_data / "data" / "photos").glob("*.jpg"))
+    agreement = []
+    for index in np.linspace(0, len(photos) - 1, 12):
+        photo = cv2.resize(read_image(photos[int(index)]), (513, 513))
+        interpreter.set_tensor(entry["index"], photo[None])
+        interpreter.invoke()
+        agreement.append((ours(photo).labels == interpreter.get_tensor(result["index"])[0]).mean())
+    print(f"{name}: {np.mean(agreement):.4f} of the pixels on average, at worst {min(agreement):.4f}")
+    assert ours.engine == INT8
+    assert np.mean(agreement) > 0.98
+    assert np.median(agreement) > 0.985
