@@ -1,15 +1,21 @@
-"""`atrous eval`: a model's scores on a labelled folder."""
+"""`atrous eval`: a model's scores on labelled data."""
 
 import json as json_format
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
 from atrous.cli.predict import parse_scales
+from atrous.errors import AtrousError, ImageError
 
 if TYPE_CHECKING:
-    from atrous.evaluation import Scores
+    from atrous.data import SegmentationDataset
+    from atrous.evaluation import Evaluation
+    from atrous.inference.labelling import Keywords
+
+_SHOWN_WIDTHS = (1, 3, 5, 10, 20, 40)  # of the trimap, in the table
 
 
 def evaluate(
@@ -17,46 +23,138 @@ def evaluate(
         ...,
         help="A name that `atrous models` lists, a directory, or a checkpoint as for `atrous convert`.",
     ),
-    data: Path = typer.Option(..., "--data", help="Folder with images/<split>/, masks/<split>/ and classes.json."),
+    data: Path = typer.Option(..., "--data", help="A labelled data set, as `atrous data check` knows it."),
     split: str = typer.Option("val", help="Which of its splits."),
     scales: str = typer.Option("1", help="Scales to average over, between commas: .5,.75,1,1.25"),
     flip: bool = typer.Option(False, "--flip", help="Average over each photo and its mirror image."),
+    window: int | None = typer.Option(None, help="Side of sliding windows, averaged where they overlap."),
+    stride: int | None = typer.Option(None, help="From one window to the next; two thirds of --window if not given."),
+    crf: str | None = typer.Option(None, help="Refine with a fully connected CRF: voc, another name, or a YAML file."),
+    trimap: str | None = typer.Option(
+        None, help="Score bands of 1 to 40 pixels around void, around the label's edges, or auto: what the data has."
+    ),
+    boundary: bool = typer.Option(False, "--boundary", help="Boundary IoU beside the IoU."),
+    calibration: bool = typer.Option(False, "--calibration", help="Expected calibration error of the probabilities."),
+    report: Path | None = typer.Option(None, help="Write a page with all of these, plots and the worst photos: .html"),
+    save_masks: Path | None = typer.Option(None, help="Folder for the predictions, as --format has them."),
+    format: str = typer.Option("labels", help="labels, cityscapes (its ids) or ade20k (1 to 150): for --save-masks."),
     output_stride: int | None = typer.Option(None, help="8, 16 or 32; the model's own if not given."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
     engine: str = typer.Option("torch", help="As for `atrous predict`; torch is the model itself, exactly."),
     json: bool = typer.Option(False, "--json", help="One JSON object instead of a table."),
 ) -> None:
-    """Score a model: mean IoU of one confusion matrix over all pixels of a split, void left out."""
+    """Score a model: mean IoU of one confusion matrix over all pixels of a split, void left out.
+
+    Under torchrun the processes share the photos, and the first one prints the whole.
+    """
     chosen = parse_scales(scales)
+    if trimap not in (None, "auto", "void", "edges"):
+        raise AtrousError(f"--trimap {trimap!r}: give auto, void or edges")
+    if stride is not None and window is None:
+        raise AtrousError("--stride goes with --window, the side of the windows")
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise AtrousError(f"--report {report}: the report is a page; give a name that ends in .html")
 
-    from atrous.cli.progress import report
-    from atrous.data import SegmentationFolder
+    from atrous.cli.progress import Report
+    from atrous.cli.progress import report as progress
+    from atrous.crf import parse_crf
+    from atrous.evaluation import Windows, mask_writer, write_report
     from atrous.evaluation import evaluate as score
-    from atrous.inference import load
+    from atrous.evaluation.evaluate import predict_all
+    from atrous.evaluation.processes import join_torchrun, own_device, share
+    from atrous.inference import Failure, load
 
-    folder = SegmentationFolder(data, split)
-    with report(len(folder)) as lines:
+    windows = Windows(window, stride or 0) if window is not None else None
+    options: Keywords = {"scales": chosen, "flip": flip}
+    if crf is not None:
+        options["crf"] = parse_crf(crf)
+    dataset = _open(data, split, unlabelled=save_masks is not None)
+    number = join_torchrun()
+    ours = share(len(dataset))
+    with progress(len(ours)) if number == 0 else nullcontext(Report()) as lines:
         lines.begin(f"loading {model}")
-        predictor = load(model, device, engine=engine, progress=lines.fetched)
+        predictor = load(model, own_device(device), engine=engine, progress=lines.fetched)
         if output_stride is not None:
             predictor.model.set_output_stride(output_stride)
+        seen = mask_writer(save_masks, format, predictor.classes, dataset) if save_masks else None
+        if seen and not _labelled(dataset):
+            lines.begin("predicting")
+            for result, _ in predict_all(predictor, [dataset.images[index] for index in ours], windows, **options):
+                if isinstance(result, Failure):
+                    raise ImageError(result.message)
+                seen(result)
+                lines.advance(1)
+            lines.line(f"{len(ours)} masks in {save_masks}; {split} has no masks of its own to score them by", err=True)
+            return
         lines.begin("evaluating")
-        scores = score(predictor, folder, scales=chosen, flip=flip, progress=lambda *_: lines.advance(1))
+        evaluation = score(
+            predictor,
+            dataset,
+            trimap=cast(Any, trimap or ("auto" if report else None)),
+            boundary=boundary or report is not None,
+            calibration=calibration or report is not None,
+            windows=windows,
+            distributed=True,
+            seen=seen,
+            progress=lambda *_: lines.advance(1),
+            **options,
+        )
+        if number == 0 and report:
+            lines.begin("writing the report")
+            title = f"{model} on {data.resolve().name}/{split}"
+            write_report(report, evaluation, predictor, dataset, title=title, windows=windows, **options)
+    if number == 0:
+        _tell(evaluation, json)
+
+
+def _open(data: Path, split: str, unlabelled: bool) -> "SegmentationDataset":
+    """A data set; one of photos alone where that is enough, as the splits are that a test server judges."""
+    from atrous.data import open_dataset
+    from atrous.data.opening import recognise
+
+    if unlabelled:
+        layout = recognise(data)
+        if split in layout.splits(data):
+            dataset = layout.open(data, split)
+            if len(dataset) and not _labelled(dataset):
+                return dataset
+    return open_dataset(data, split)
+
+
+def _labelled(dataset: "SegmentationDataset") -> bool:
+    return any(mask.is_file() for mask in dataset.masks)
+
+
+def _tell(evaluation: "Evaluation", json: bool) -> None:
     if json:
-        typer.echo(json_format.dumps(scores.to_dict()))
-    else:
-        _print_table(scores)
-
-
-def _print_table(scores: "Scores") -> None:
+        typer.echo(json_format.dumps(evaluation.to_dict()))
+        return
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("class")
-    table.add_column("IoU", justify="right")
-    for name, value in scores.iou.items():
-        table.add_row(name, "absent" if value is None else f"{value:.2%}")
-    table.add_row("mean", f"{scores.miou:.2%}", style="bold")
-    table.add_row("pixel accuracy", f"{scores.pixel_accuracy:.2%}")
-    Console(highlight=False).print(table)
+    from atrous.evaluation.report import class_table, score_rows
+
+    header, rows = class_table(evaluation)
+    classes = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(header):
+        classes.add_column(name, justify="right" if index else "left")
+    for row in rows:
+        classes.add_row(*row)
+    whole = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    whole.add_column()
+    whole.add_column(justify="right")
+    for index, (name, value) in enumerate(score_rows(evaluation)):
+        whole.add_row(name, value, style="" if index else "bold")
+    console = Console(highlight=False)
+    console.print(classes, whole)
+    if evaluation.trimap:
+        curve = evaluation.trimap.curve()
+        bands = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+        bands.title = f"within so many pixels of {'void' if curve.around == 'void' else 'the edges of the labels'}"
+        bands.add_column("")
+        for width in _SHOWN_WIDTHS:
+            bands.add_column(str(width), justify="right")
+        for name, values in (("mean IoU", curve.miou), ("pixel accuracy", curve.pixel_accuracy)):
+            bands.add_row(name, *(f"{values[curve.widths.index(width)]:.2%}" for width in _SHOWN_WIDTHS))
+        console.print(bands)
