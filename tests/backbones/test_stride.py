@@ -70,6 +70,21 @@ def test_multi_grid_is_the_blocks_rate_times_the_unit_rates(placement):
     assert rates(backbone, "layer4") == [4, 8, 16]
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v2_050", "efficientnet_lite0"])
+def test_multi_grid_of_the_last_three_inverted_residuals(name):
+    plain, gridded = BACKBONES[name](), BACKBONES[name](multi_grid=(1, 2, 4))
+
+    def last_rates(backbone, output_stride):
+        backbone.set_output_stride(output_stride)
+        return [block.depthwise.conv.rate for block in backbone.blocks][-4:]
+
+    for output_stride, rate in ((32, 1), (16, 2), (8, 4)):
+        before = last_rates(plain, output_stride)
+        assert before[1:] == [rate] * 3
+        assert last_rates(gridded, output_stride) == [before[0], rate, 2 * rate, 4 * rate]
+    assert plain.state_dict().keys() == gridded.state_dict().keys()
+
+
 def test_rates_of_torchvisions_placement():
     """The first unit's 3×3 stands before the stride that was taken out, so it keeps the rate before it."""
     backbone = BACKBONES["resnet50"](multi_grid=(1, 1, 1), stride_placement="first_3x3")
@@ -99,5 +114,9 @@ def test_impossible_values_are_named():
         BACKBONES["mobilenet_v2"]().set_output_stride(12)
     with pytest.raises(AtrousError, match="multi_grid"):
         BACKBONES["resnet50"](multi_grid=(1, 2))
+    with pytest.raises(AtrousError, match="multi_grid"):
+        BACKBONES["efficientnet_lite0"](multi_grid=(1, 2))
+    with pytest.raises(AtrousError, match="one rate"):
+        BACKBONES["mobilenet_v2"](variant="jfzhang95", multi_grid=(1, 2, 4))
     with pytest.raises(AtrousError, match="stride_placement='middle'"):
         BACKBONES["resnet50"](stride_placement="middle")

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from atrous.errors import RecipeError
-from atrous.training import load_recipe
+from atrous.settings import parse_override
+from atrous.training import changed_recipe, load_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SMALLEST = "model: {name: deeplabv3_mobilenet_v2}\nschedule: {epochs: 3}\n"
@@ -70,3 +71,21 @@ def test_mistakes_are_named_in_one_line(tmp_path, text, overrides, message):
 def test_a_missing_recipe_is_named(tmp_path):
     with pytest.raises(RecipeError, match=r"none\.yaml: no recipe there"):
         load_recipe(tmp_path / "none.yaml")
+
+
+def test_a_recipe_is_changed_at_dotted_keys_and_checked_again(tmp_path):
+    recipe = load_recipe(write(tmp_path, SMALLEST))
+    changed = changed_recipe(recipe, {"model.options.separable": True, "augment.crop": [65, 97], "seed": 4})
+    assert changed.model.options == {"separable": True}
+    assert (changed.augment.crop, changed.augment.scale, changed.seed) == ((65, 97), recipe.augment.scale, 4)
+    assert (recipe.model.options, recipe.seed) == ({}, 0)
+    with pytest.raises(RecipeError, match=r"augment\.crp: unknown key"):
+        changed_recipe(recipe, {"augment.crp": [65, 65]})
+
+
+def test_values_of_overrides_are_yaml_and_numbers_of_any_spelling():
+    assert parse_override("optimizer.lr=1e-3") == ("optimizer.lr", 1e-3)
+    assert parse_override("model.options.multi_grid=[1, 2, 4]") == ("model.options.multi_grid", [1, 2, 4])
+    assert parse_override("description=a = b") == ("description", "a = b")
+    with pytest.raises(RecipeError, match="key=value"):
+        parse_override("=3")

@@ -1,6 +1,7 @@
 """Training: what a step is fed, and that a stopped run goes on as if it had not been."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from atrous.data import Augmentation, SegmentationFolder
+from atrous.data import Augmentation, CachedDataset, open_dataset
 from atrous.errors import RecipeError
 from atrous.evaluation import evaluate
 from atrous.inference import load
@@ -90,19 +91,71 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(data, tmp_path, monkeypatch):
     assert cards[0]["epoch"] == cards[1]["epoch"]
 
 
+def test_ctrl_c_is_an_interrupt_and_stays_one(data, tmp_path, monkeypatch):
+    """Lightning would end the program by itself, and have the signal ignored from then on."""
+
+    def interrupted(self, batch, index):
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Trainee, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.mark.slow
 def test_the_saved_model_has_the_scores_that_its_card_says(data, tmp_path):
     # Batch norm has few steps to follow the data, so it follows quickly.
     model = {**RECIPE["model"], "batch_norm_momentum": 0.5}
     scores = run(data, tmp_path / "run", schedule={"epochs": 12}, model=model)
     provenance = read_card(tmp_path / "run")[1].provenance
-    again = evaluate(load(tmp_path / "run"), data)
+    again = evaluate(load(tmp_path / "run"), data).scores
     assert again == scores
     assert provenance["scores"] == {"split": "val", **again.to_dict()}
     assert provenance["settings"]["optimizer"]["lr"] == 3e-3
     assert provenance["seed"] == 5
     assert scores.miou > 0.7  # sky is dark and ground is bright: it has learnt that
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_fixed_batch_norm_keeps_its_statistics_and_learns_the_rest(data, tmp_path):
+    """v3, table 8: without fine-tuning batch norm."""
+    for fixed in (True, False):
+        run(data, tmp_path / str(fixed), model={**RECIPE["model"], "fixed_batch_norm": fixed}, ema_decay=0)
+    states = [
+        torch.load(tmp_path / str(fixed) / CHECKPOINT, weights_only=True)["state_dict"] for fixed in (True, False)
+    ]
+    fresh = create_model("deeplabv3_mobilenet_v2_050", num_classes=2).state_dict()
+    for key, initial in fresh.items():
+        fixed, fitted = (state[f"model.{key}"] for state in states)
+        if key.endswith(("running_mean", "running_var")):
+            assert torch.equal(fixed, initial)
+            assert not torch.equal(fitted, initial)
+        elif key.endswith("bn.weight"):
+            assert not torch.equal(fixed, initial)
+
+
+def test_labels_shrunk_to_the_logits_give_the_loss_of_before_v3():
+    torch.manual_seed(0)
+    images, labels = torch.randn(2, 3, 33, 49), torch.randint(0, 2, (2, 33, 49), dtype=torch.uint8)
+    labels[:, :17] = 255
+    recipe = Recipe.model_validate({**RECIPE, "upsample_logits": False})
+    trainee = Trainee(create_model("deeplabv3_mobilenet_v2_050", num_classes=2), recipe, 255).eval()
+    logits = trainee.model.coarse_logits(images)
+    assert logits.shape[-2:] == (3, 4)
+    expected = nn.functional.cross_entropy(logits, labels[:, ::16, ::16].long(), ignore_index=255)
+    torch.testing.assert_close(trainee.loss(images, labels), expected)
+
+
+@pytest.mark.slow
+def test_photos_are_judged_at_the_recipes_scale_and_may_come_decoded(data, tmp_path):
+    scores = run(data, tmp_path / "run", val_scale=0.5, schedule={"epochs": 8})
+    assert scores == evaluate(load(tmp_path / "run"), data, scales=(0.5,)).scores
+    recipe = Recipe.model_validate({**RECIPE, "val_scale": 0.5, "schedule": {"epochs": 8}})
+    photos = CachedDataset(open_dataset(data, "train"))
+    assert train(recipe, data, tmp_path / "decoded", workers=0, device="cpu", photos=photos) == scores
 
 
 def test_a_run_is_neither_overwritten_nor_invented(data, tmp_path):
@@ -128,9 +181,9 @@ def test_each_epoch_has_every_photo_once_in_its_own_order():
 
 
 def test_samples_depend_on_epoch_and_photo_alone(data):
-    folder = SegmentationFolder(data, "train")
+    folder = open_dataset(data, "train")
     card = ModelCard(folder.classes.names, folder.classes.palette)
-    one, two = (TrainingCrops(folder, Augmentation(crop=(33, 33)), card, seed=3) for _ in range(2))
+    one, two = (TrainingCrops(CachedDataset(folder), Augmentation(crop=(33, 33)), card, seed=3) for _ in range(2))
     two[4]  # what was drawn before does not matter
     assert all(torch.equal(a, b) for a, b in zip(one[7], two[7], strict=True))
     assert not torch.equal(one[7][0], one[2][0])  # the same photo in another epoch
@@ -138,9 +191,9 @@ def test_samples_depend_on_epoch_and_photo_alone(data):
 
 def test_padding_is_void_and_the_mean_colour(data):
     """Padded area is never trained as a class (two peers pad labels with 0), and is zero once normalised."""
-    folder = SegmentationFolder(data, "train")
+    folder = open_dataset(data, "train")
     card = ModelCard(folder.classes.names, folder.classes.palette)
-    samples = TrainingCrops(folder, Augmentation(crop=(97, 97), scale=(1, 1)), card, seed=0)
+    samples = TrainingCrops(CachedDataset(folder), Augmentation(crop=(97, 97), scale=(1, 1)), card, seed=0)
     image, mask = samples[0]
     assert (mask != 255).sum() <= 40 * 48
     outside = image.abs().amax(0) < 0.01

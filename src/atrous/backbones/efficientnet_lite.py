@@ -5,11 +5,13 @@ first and the last stage their depth, at every size.
 """
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from atrous.backbones.inverted_residual import (
     BN_EPS,
+    NO_MULTI_GRID,
     MobileBackbone,
     Stage,
     inverted_residuals,
@@ -30,25 +32,25 @@ STAGES = (
 )
 
 
-def _scaled(width: float, depth: float) -> MobileBackbone:
+def _scaled(width: float, depth: float, multi_grid: Sequence[int]) -> MobileBackbone:
     stages = []
     for index, stage in enumerate(STAGES):
         ends = index in (0, len(STAGES) - 1)
         repeats = stage.repeats if ends else math.ceil(stage.repeats * depth)
         stages.append(stage._replace(channels=rounded(stage.channels * width), repeats=repeats))
-    return MobileBackbone(mobile_stem(32), inverted_residuals(32, stages))
+    return MobileBackbone(mobile_stem(32), inverted_residuals(32, stages), multi_grid=multi_grid)
 
 
-def efficientnet_lite0() -> MobileBackbone:
-    return _scaled(1.0, 1.0)
+def efficientnet_lite0(*, multi_grid: Sequence[int] = NO_MULTI_GRID) -> MobileBackbone:
+    return _scaled(1.0, 1.0, multi_grid)
 
 
-def efficientnet_lite1() -> MobileBackbone:
-    return _scaled(1.0, 1.1)
+def efficientnet_lite1(*, multi_grid: Sequence[int] = NO_MULTI_GRID) -> MobileBackbone:
+    return _scaled(1.0, 1.1, multi_grid)
 
 
-def efficientnet_lite2() -> MobileBackbone:
-    return _scaled(1.1, 1.2)
+def efficientnet_lite2(*, multi_grid: Sequence[int] = NO_MULTI_GRID) -> MobileBackbone:
+    return _scaled(1.1, 1.2, multi_grid)
 
 
 class EfficientNetLiteClassifier(nn.Module):

@@ -7,10 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrous.backbones.stride import Features, Step, apply_output_stride
+from atrous.errors import AtrousError
 from atrous.layers import ConvNormAct
 from atrous.layers.conv import Activation, Padding
 
 BN_EPS = 1e-3  # TensorFlow slim's for mobile backbones
+NO_MULTI_GRID = (1, 1, 1)
 
 MobileVariant = Literal["paper", "torchvision", "vainf", "jfzhang95"]
 STEM_PADDING: dict[MobileVariant, Padding] = {
@@ -78,6 +80,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden = hidden_channels
         self.nominal_stride = stride
+        self.unit_rate = 1
         self.in_channels, self.hidden_channels, self.out_channels = in_channels, hidden, out_channels
         self.has_shortcut = stride == 1 and in_channels == out_channels
         self.variant = variant
@@ -92,7 +95,8 @@ class InvertedResidual(nn.Module):
 
     def apply_step(self, step: Step) -> None:
         self.depthwise.conv.set_stride(step.stride)
-        self.depthwise.conv.rate = step.rate_after if self.variant == "torchvision" else step.rate_before
+        rate = step.rate_after if self.variant == "torchvision" else step.rate_before
+        self.depthwise.conv.rate = self.unit_rate * rate
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """N×C×H×W to the block's output and the depthwise features within it."""
@@ -110,12 +114,27 @@ class MobileBackbone(nn.Module):
     `layer_4/depthwise_output` of MobileNetV2, the middle-level ones that of the last at stride 8 (`layer_7`). The
     auxiliary ones are the first block's at stride 8.
     In every variant but "paper" low- and middle-level features are those blocks' outputs, as in the ports to PyTorch.
+
+    Args:
+        multi_grid: unit rates of the last three blocks, as v3 (section 3.2.1) has them for a ResNet's. No released
+            model has any but (1, 1, 1).
     """
 
     stem_stride = 2
 
-    def __init__(self, stem: ConvNormAct, blocks: Sequence[InvertedResidual], last: ConvNormAct | None = None) -> None:
+    def __init__(
+        self,
+        stem: ConvNormAct,
+        blocks: Sequence[InvertedResidual],
+        last: ConvNormAct | None = None,
+        *,
+        multi_grid: Sequence[int] = NO_MULTI_GRID,
+    ) -> None:
         super().__init__()
+        if len(multi_grid) != 3 or min(multi_grid) < 1:
+            raise AtrousError(f"multi_grid={tuple(multi_grid)} needs three numbers from 1 up, one a block at the end")
+        for block, rate in zip(blocks[-3:], multi_grid, strict=True):
+            block.unit_rate = rate
         self.stem = stem
         self.blocks = nn.ModuleList(blocks)
         self.last = last

@@ -5,13 +5,12 @@ models halve the last stage; here it keeps its width, as in torchvision's models
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from atrous.backbones.inverted_residual import (
     BN_EPS,
     InvertedResidual,
     MobileBackbone,
-    MobileVariant,
     mobile_stem,
 )
 from atrous.errors import AtrousError
@@ -19,6 +18,7 @@ from atrous.layers import ConvNormAct
 from atrous.layers.conv import Activation
 
 STEM_CHANNELS = 16
+Variant: TypeAlias = Literal["paper", "torchvision"]
 
 
 class Row(NamedTuple):
@@ -64,19 +64,19 @@ SMALL = (
 )
 
 
-def mobilenet_v3_large(*, variant: MobileVariant = "paper") -> MobileBackbone:
+def mobilenet_v3_large(*, variant: Variant = "paper") -> MobileBackbone:
     """960 channels; `variant` says how strides are padded and taken out, see `InvertedResidual`."""
     return _backbone(LARGE, variant)
 
 
-def mobilenet_v3_small(*, variant: MobileVariant = "paper") -> MobileBackbone:
+def mobilenet_v3_small(*, variant: Variant = "paper") -> MobileBackbone:
     """576 channels; `variant` says how strides are padded and taken out, see `InvertedResidual`."""
     return _backbone(SMALL, variant)
 
 
-def _backbone(rows: Sequence[Row], variant: MobileVariant) -> MobileBackbone:
-    if variant not in ("paper", "torchvision"):
-        raise AtrousError(f"variant={variant!r} is not paper or torchvision")
+def _backbone(rows: Sequence[Row], variant: Variant) -> MobileBackbone:
+    if variant not in get_args(Variant):
+        raise AtrousError(f"variant={variant!r} is not {' or '.join(get_args(Variant))}")
     blocks, channels = [], STEM_CHANNELS
     for row in rows:
         blocks.append(

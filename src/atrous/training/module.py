@@ -7,19 +7,26 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from atrous.models import SegmentationModel
-from atrous.ops import upsample_cross_entropy
+from atrous.models import SegmentationModel, shrink_labels
+from atrous.training.losses import Loss
 from atrous.training.recipe import OptimizerRecipe, Recipe
 
 
 class Trainee(lightning.LightningModule):  # type: ignore[misc]
-    """A model in training, and its moving average where the recipe wants one."""
+    """A model in training, and its moving average where the recipe wants one.
 
-    def __init__(self, model: SegmentationModel, recipe: Recipe, ignore_index: int) -> None:
+    Args:
+        criterion: of coarse logits and labels.
+    """
+
+    def __init__(
+        self, model: SegmentationModel, recipe: Recipe, ignore_index: int, criterion: Loss | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
         self.ignore_index = ignore_index
+        self.criterion = criterion or Loss()
         self.average: AveragedModel | None = None
         if recipe.ema_decay:
             self.average = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
@@ -32,12 +39,22 @@ class Trainee(lightning.LightningModule):  # type: ignore[misc]
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
         # Dropout depends on the step alone, so that a resumed run equals one that was never stopped.
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
-        images, labels = batch
-        logits = self.model.coarse_logits(images.contiguous(memory_format=torch.channels_last))
-        with torch.autocast(images.device.type, enabled=False):
-            loss = upsample_cross_entropy(logits, labels, self.ignore_index, self.model.align_corners)
+        loss = self.loss(*batch)
         self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True)
         return loss
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Of N×3×h×w images and N×h×w labels: the criterion on all that the model gives to be judged in training."""
+        judged = self.model.training_logits(images.contiguous(memory_format=torch.channels_last))
+        align_corners = self.model.align_corners
+        losses = []
+        for logits, weight in judged:
+            truth = labels
+            if not self.recipe.upsample_logits:
+                truth = shrink_labels(labels, logits.shape[-2:], align_corners)
+            with torch.autocast(images.device.type, enabled=False):
+                losses.append(weight * self.criterion(logits, truth, self.ignore_index, align_corners))
+        return torch.stack(losses).sum()
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self.average is not None:

@@ -1,5 +1,6 @@
 """Recipes: a training run as a YAML file, every key checked by name before a step runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from atrous.errors import RecipeError
 from atrous.models import list_models
+from atrous.settings import parse_override
+from atrous.training.losses import LossName
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -21,10 +24,11 @@ class ModelRecipe(_Section):
     """Which network, and what it starts from."""
 
     name: str
-    output_stride: Literal[8, 16, 32] = 16
+    output_stride: Literal[8, 16, 32, 64, 128, 256] = 16  # what the architecture cannot do, it refuses
     options: dict[str, Any] = {}
     pretrained_backbone: str | None = None  # "imagenet", or a checkpoint of a classifier or of another DeepLab
     batch_norm_momentum: Share = 0.1
+    fixed_batch_norm: bool = False  # its statistics stay as they were loaded (v3, table 8: "BN")
 
     @model_validator(mode="after")
     def _known(self) -> "ModelRecipe":
@@ -50,6 +54,15 @@ class AugmentRecipe(_Section):
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale: {self.scale[0]} is larger than {self.scale[1]}")
         return self
+
+
+class LossRecipe(_Section):
+    """See `atrous.training.losses.Loss`; class weights are given, or made of the training split's histogram."""
+
+    parts: dict[LossName, Positive] = {"cross_entropy": 1.0}
+    class_weights: Literal["median_frequency", "bounded"] | tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    hardest: Annotated[float, Field(gt=0, le=1)] = 1.0
+    gamma: Annotated[float, Field(ge=0)] = 2.0
 
 
 class OptimizerRecipe(_Section):
@@ -78,13 +91,17 @@ class Recipe(_Section):
 
     model: ModelRecipe
     augment: AugmentRecipe = AugmentRecipe()
+    balanced_sampling: bool = False  # a class drawn evenly, then one of the photos that hold it
+    loss: LossRecipe = LossRecipe()
     optimizer: OptimizerRecipe = OptimizerRecipe()
     schedule: ScheduleRecipe
     batch_size: Annotated[int, Field(ge=1)] = 16
+    upsample_logits: bool = True  # False shrinks the labels to the logits, as before v3 (v3, section 4.1)
     precision: Literal["fp32", "bf16"] = "fp32"
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     train_split: str = "train"
     val_split: str = "val"
+    val_scale: Positive = 1.0  # the size at which photos are judged, as a factor; the labels keep theirs
     validate_every: Annotated[int, Field(ge=1)] = 1
     seed: int = 0
     licence: str = ""
@@ -106,30 +123,38 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         raise RecipeError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: not a recipe; it holds keys such as model, augment, optimizer, schedule")
-    for override in overrides or []:
-        _override(values, override)
+    changes = dict(parse_override(override) for override in overrides or [])
+    for key, value in changes.items():
+        _change(values, key, value)
+    return _validated(values, str(path))
+
+
+def changed_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """A recipe with other values at dotted keys, e.g. {"optimizer.lr": 0.01}, checked like one from a file.
+
+    Raises:
+        RecipeError: an unknown key or an impossible value.
+    """
+    values = recipe.model_dump()
+    for key, value in changes.items():
+        _change(values, key, value)
+    return _validated(values, "changed recipe")
+
+
+def _change(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise RecipeError(f"--set {key}: {part} holds a value, not further keys")
+    values[last] = value
+
+
+def _validated(values: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        raise RecipeError(f"{path}: {where}: {message}" + (f" (got {first['input']!r})" if where else "")) from error
-
-
-def _override(values: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"--set {text}: it takes the form key=value, e.g. optimizer.lr=0.01")
-    *path, last = key.split(".")
-    for part in path:
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):
-            raise RecipeError(f"--set {text}: {part} holds a value, not further keys")
-    # YAML reads 1e-3 as text; a number that Python reads is one.
-    try:
-        values[last] = yaml.safe_load(value)
-        if isinstance(values[last], str):
-            values[last] = float(values[last])
-    except (ValueError, yaml.YAMLError):
-        values[last] = value
+        raise RecipeError(f"{source}: {where}: {message}" + (f" (got {first['input']!r})" if where else "")) from error

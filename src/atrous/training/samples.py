@@ -1,6 +1,7 @@
 """What a training step is fed: augmented crops, the same for the same seed, epoch and photo."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -8,19 +9,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from atrous.data import Augmentation, SegmentationFolder
+from atrous.data import Augmentation
 from atrous.weights import ModelCard
 
 
 class EpochSampler(Sampler[int]):
     """A new order every epoch, from the seed and the epoch alone; item i of epoch e is e · n + i.
 
+    Args:
+        shares: by which photos are drawn, with repetition; None takes each photo once an epoch.
+
     The number carries the epoch into the data set, so that augmentation needs no state: a resumed run draws
     what an unbroken one would have drawn, with any number of workers.
     """
 
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
+    def __init__(self, count: int, seed: int, shares: NDArray[np.float64] | None = None) -> None:
+        self.count, self.seed, self.shares, self.epoch = count, seed, shares, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -29,19 +33,29 @@ class EpochSampler(Sampler[int]):
         return self.count
 
     def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if self.shares is None:
+            order = rng.permutation(self.count)
+        else:
+            order = rng.choice(self.count, self.count, p=self.shares)
         return (self.epoch * self.count + int(index) for index in order)
+
+
+Photos: TypeAlias = Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
 
 class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
     """Items are a 3×h×w normalised float32 image and its h×w uint8 labels.
 
-    Photos and masks are kept decoded in memory: CamVid's 367 take 250 MB.
+    Args:
+        photos: uint8 H×W×3 and H×W pairs, such as a `CachedDataset`; they are kept.
     """
 
-    def __init__(self, folder: SegmentationFolder, augmentation: Augmentation, card: ModelCard, seed: int) -> None:
-        self.pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = [folder[i] for i in range(len(folder))]
-        self.augmentation, self.seed, self.ignore_index = augmentation, seed, folder.classes.ignore_index
+    def __init__(
+        self, photos: Photos, augmentation: Augmentation, card: ModelCard, seed: int, ignore_index: int = 255
+    ) -> None:
+        self.pairs = photos
+        self.augmentation, self.seed, self.ignore_index = augmentation, seed, ignore_index
         self.mean, self.std = (np.array(v, np.float32) * 255 for v in (card.mean, card.std))
         self.pad_colour = self.mean.round().astype(np.uint8)
 
