@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import atrous
+from atrous.inference.machine import processor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -28,13 +29,3 @@ def record(name: str, measured: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     return path
-
-
-def processor() -> str:
-    """The processor's name, as the system gives it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    extras = [name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if f" {name}" in flags]
-    return f"{names[0]} ({extras[0]})" if names and extras else platform.processor()

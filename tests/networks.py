@@ -5,7 +5,28 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from atrous.models import list_models
+
 Network = TypeVar("Network", bound=nn.Module)
+
+
+# More of the same units: what costs seconds a model is asked of the shallower one.
+_DEEPER = {
+    "resnet101": "resnet50",
+    "xception65": "xception41",
+    "xception71": "xception41",
+    "lite1": "lite0",
+    "lite2": "lite0",
+}
+
+
+def one_of_each_kind() -> list[str]:
+    """The architectures without those that only repeat another one's units more often."""
+    names = list_models()
+    deeper = {
+        name for name in names for deep, twin in _DEEPER.items() if deep in name and name.replace(deep, twin) in names
+    }
+    return [name for name in names if name not in deeper]
 
 
 def randomise(model: Network) -> Network:

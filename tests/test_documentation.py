@@ -64,7 +64,8 @@ def test_commands_succeed(page: Path, folder_of_photos: Path) -> None:
     for command in commands:
         outcome = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
         assert outcome.exit_code == 0, f"{command}\n{outcome.output}"
-    assert (folder_of_photos / "masks/photo.png").is_file()
+    if any(command.startswith("atrous predict photo.jpg") for command in commands):
+        assert (folder_of_photos / "masks/photo.png").is_file()
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.name) for page in [*PAGES, ROOT / "CONTRIBUTING.md"]])

@@ -16,8 +16,13 @@ import typer
 from typer.core import TyperGroup
 
 from atrous import __version__
+from atrous.cli.ablate import ablate
+from atrous.cli.bench import bench
 from atrous.cli.convert import convert
+from atrous.cli.crf import crf
+from atrous.cli.data import data
 from atrous.cli.evaluate import evaluate
+from atrous.cli.explain import explain
 from atrous.cli.export import export
 from atrous.cli.models import models
 from atrous.cli.predict import predict
@@ -97,6 +102,11 @@ app.command("eval")(evaluate)
 app.command()(train)
 app.command()(convert)
 app.command()(export)
+app.command()(bench)
+app.add_typer(explain, name="explain")
+app.command()(ablate)
+app.add_typer(data, name="data")
+app.add_typer(crf, name="crf")
 
 
 def main() -> None:

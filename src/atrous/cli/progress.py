@@ -15,6 +15,7 @@ class Report:
 
     def __init__(self, bar: Progress | None = None) -> None:
         self._bar = bar
+        self._out = sys.stdout  # as it was before anybody redirected it
 
     def begin(self, what: str) -> None:
         """What is being done from now on, at the left of the bar. The rate is measured from here."""
@@ -36,19 +37,24 @@ class Report:
         """Prints one line to stdout or stderr."""
         # A file name may hold bytes that are no text.
         text = text.encode(errors="replace").decode()
-        if self._bar and (err or sys.stdout.isatty()):
+        if self._bar and (err or self._out.isatty()):
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            typer.echo(text, err=err)
+            typer.echo(text, sys.stderr if err else self._out)
 
 
 @contextmanager
-def report(photos: int) -> Iterator[Report]:
-    """A `Report` with a bar for so many photos where stderr is a terminal, without one elsewhere."""
+def report(photos: int, counted: bool = True) -> Iterator[Report]:
+    """A `Report` with a bar for so many photos where stderr is a terminal, without one elsewhere.
+
+    Args:
+        counted: whether the photos stand beside the bar; not where a single piece of work is done in shares.
+    """
     if not sys.stderr.isatty():
         yield Report()
         return
-    columns = TextColumn("{task.description}"), BarColumn(), _Count(), _Rate(), TimeRemainingColumn()
+    counts = (_Count(), _Rate()) if counted else ()
+    columns = TextColumn("{task.description}"), BarColumn(), *counts, TimeRemainingColumn()
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         bar.add_task("", total=photos)

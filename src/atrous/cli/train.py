@@ -9,7 +9,7 @@ from atrous.errors import AtrousError
 
 def train(
     recipe: Path = typer.Argument(..., help="A recipe, e.g. recipes/camvid.yaml."),
-    data: Path = typer.Option(..., "--data", help="Folder with images/<split>/, masks/<split>/ and classes.json."),
+    data: Path = typer.Option(..., "--data", help="A labelled data set, as `atrous data check` knows it."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder for the model, its metrics and the checkpoint."),
     overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a key: optimizer.lr=0.01."),
     resume: bool = typer.Option(False, "--resume", help="Go on from the checkpoint in --out as if never stopped."),
