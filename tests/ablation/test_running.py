@@ -177,7 +177,7 @@ def test_results_of_other_settings_are_not_mixed(judged, data, recipe, tmp_path)
             there.write_bytes(path.read_bytes())
     # Of another experiment there are no results yet, but models that it would take.
     for planned in (plan, make_plan(find_experiment("v3plus-decoder"), recipe, seeds=1, changes=JUDGED)):
-        with pytest.raises(AtrousError, match=r"holds models of another data set \(data0\): give another --out"):
+        with pytest.raises(AtrousError, match=rf"holds models of another data set \({data.name}\): give another --out"):
             estimate(planned, renamed, out)
 
 

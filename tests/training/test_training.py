@@ -1,12 +1,9 @@
 """Training: what a step is fed, and that a stopped run goes on as if it had not been."""
 
-import json
 import signal
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from atrous.data import Augmentation, CachedDataset, open_dataset
@@ -20,6 +17,7 @@ from atrous.training.recipe import OptimizerRecipe
 from atrous.training.samples import EpochSampler, TrainingCrops
 from atrous.training.train import CHECKPOINT
 from atrous.weights import ModelCard, read_card
+from data_sets import sky_over_ground
 
 RECIPE = {
     "model": {"name": "deeplabv3_mobilenet_v2_050"},
@@ -34,23 +32,8 @@ RECIPE = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Bright ground under a dark sky: five photos to train, so that the last batch holds one."""
-    root = tmp_path_factory.mktemp("data")
-    (root / "classes.json").write_text(json.dumps({"classes": ["sky", "ground"], "palette": [[0, 0, 9], [9, 9, 0]]}))
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 5), ("val", 2)):
-        for kind in ("images", "masks"):
-            (root / kind / split).mkdir(parents=True)
-        for index in range(count):
-            mask = np.zeros((40, 48), np.uint8)
-            mask[rng.integers(10, 30) :] = 1
-            noise = rng.integers(0, 60, (40, 48, 3))
-            Image.fromarray((mask[..., None] * 150 + noise).astype(np.uint8)).save(
-                root / "images" / split / f"{index}.png"
-            )
-            mask[:2, :5] = 255
-            Image.fromarray(mask).save(root / "masks" / split / f"{index}.png")
-    return root
+    """Five photos to train, so that the last batch holds one."""
+    return sky_over_ground(tmp_path_factory.mktemp("data"), {"train": 5, "val": 2})
 
 
 def run(data, out, **changes):
