@@ -3,7 +3,6 @@
 import csv
 import io
 import logging
-import os
 import shutil
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from atrous.data import Augmentation, CachedDataset, Classes, SegmentationDatase
 from atrous.data.balance import bounded_weights, count_pixels, median_frequency_weights, sampling_weights
 from atrous.errors import RecipeError
 from atrous.evaluation import Scores, evaluate
+from atrous.files import replacing
 from atrous.inference import Predictor
 from atrous.inference.devices import choose_device
 from atrous.layers import BatchNorm2d
@@ -165,17 +165,12 @@ class _Keeper(Callback):  # type: ignore[misc]
         table = csv.DictWriter(text, ["epoch", "loss", "miou", "pixel_accuracy", "seconds"], lineterminator="\n")
         table.writeheader()
         table.writerows(self.history)
-        temporary = self.out / f".metrics.{os.getpid()}"
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-        temporary.replace(self.out / "metrics.csv")
+        with replacing(self.out / "metrics.csv") as unfinished:
+            unfinished.write_text(text.getvalue(), encoding="utf-8")
 
     def _checkpoint(self, trainer: lightning.Trainer) -> None:
-        temporary = self.out / f".{CHECKPOINT}.{os.getpid()}"
-        try:
-            trainer.save_checkpoint(temporary)
-            temporary.replace(self.out / CHECKPOINT)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.out / CHECKPOINT) as unfinished:
+            trainer.save_checkpoint(unfinished)
 
     def _elapsed(self) -> float:
         now = time.monotonic()
