@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from atrous.backbones.stride import Features, Step, apply_output_stride
 from atrous.errors import AtrousError
-from atrous.layers import AtrousConv2d, BatchNorm2d
+from atrous.layers import AtrousConv2d, BatchNorm2d, normalise_and_activate
 
 StridePlacement = Literal["last_3x3", "first_1x1", "first_3x3", "first_3x3_dilated"]
 Stem = Literal["7x7", "beta", "deep"]
@@ -64,8 +64,8 @@ class Bottleneck(nn.Module):
 
     def residual(self, x: Tensor) -> Tensor:
         """The branch beside the shortcut, before the two are added."""
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
+        x = normalise_and_activate(self.conv1(x), self.bn1, self.relu)
+        x = normalise_and_activate(self.conv2(x), self.bn2, self.relu)
         out: Tensor = self.bn3(self.conv3(x))
         return out
 
@@ -160,7 +160,7 @@ class ResNet(nn.Module):
         that is the residual branch of the unit before it, not yet summed (the released code's
         `block1/unit_2/bottleneck_v1/conv3`), otherwise the block's output.
         """
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(normalise_and_activate(self.conv1(x), self.bn1, self.relu))
         layers = self._layers()
         x, low_level = self._run(layers[0], x)
         x, middle_level = self._run(layers[1], x)
@@ -171,14 +171,15 @@ class ResNet(nn.Module):
 
     def _run(self, layer: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
         """A block's output, and what a decoder takes of it."""
-        taken = x
-        for index, unit in enumerate(layer):
-            assert isinstance(unit, Bottleneck)
-            residual = unit.residual(x)
-            x = unit.merge(x, residual)
-            if index == len(layer) - 2:
-                taken = residual
-        return x, taken if self.stride_placement == "last_3x3" else x
+        if self.stride_placement != "last_3x3":
+            x = layer(x)
+            return x, x
+        *before, unit, last = layer
+        for each in before:
+            x = each(x)
+        assert isinstance(unit, Bottleneck)
+        taken = unit.residual(x)
+        return last(unit.merge(x, taken)), taken
 
 
 def _three_convs(first: int, second: int, third: int) -> nn.Sequential:

@@ -3,7 +3,7 @@
 from atrous.layers.aspp import ASPP, ImagePooling
 from atrous.layers.conv import AtrousConv2d, ConvNormAct, PlainSeparableConv, SeparableConv, activation
 from atrous.layers.decoder import Decoder
-from atrous.layers.norm import BatchNorm2d
+from atrous.layers.norm import BatchNorm2d, normalise_and_activate
 from atrous.layers.spp import SpatialPyramidPooling
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "SeparableConv",
     "SpatialPyramidPooling",
     "activation",
+    "normalise_and_activate",
 ]

@@ -6,7 +6,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atrous.layers.norm import BatchNorm2d
+from atrous.layers.norm import BatchNorm2d, normalise_and_activate
 from atrous.ops import atrous_conv2d, depthwise_conv2d
 
 Activation = Literal["relu", "relu6", "hard_swish"]
@@ -99,6 +99,8 @@ class ConvNormAct(nn.Sequential):
     """Convolution (`conv`), batch norm (`bn`) and activation (`act`)."""
 
     conv: AtrousConv2d
+    bn: BatchNorm2d
+    act: nn.Module
 
     def __init__(
         self,
@@ -115,6 +117,10 @@ class ConvNormAct(nn.Sequential):
         conv = AtrousConv2d(in_channels, out_channels, kernel_size, stride, rate, groups, padding=padding)
         layers = OrderedDict(conv=conv, bn=BatchNorm2d(out_channels, eps=eps))
         super().__init__(OrderedDict(layers, act=activation(act)) if act else layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return normalise_and_activate(x, self.bn, self.act) if hasattr(self, "act") else self.bn(x)
 
 
 class SeparableConv(nn.Sequential):
@@ -153,12 +159,18 @@ class PlainSeparableConv(nn.Sequential):
     """
 
     depthwise: AtrousConv2d
+    pointwise: AtrousConv2d
+    bn: BatchNorm2d
+    act: nn.Module
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, rate: int = 1) -> None:
         depthwise = AtrousConv2d(in_channels, in_channels, kernel_size, rate=rate, groups=in_channels)
         pointwise = AtrousConv2d(in_channels, out_channels, 1)
         norm = BatchNorm2d(out_channels)
         super().__init__(OrderedDict(depthwise=depthwise, pointwise=pointwise, bn=norm, act=nn.ReLU(inplace=True)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return normalise_and_activate(self.pointwise(self.depthwise(x)), self.bn, self.act)
 
     @property
     def conv(self) -> AtrousConv2d:

@@ -3,11 +3,11 @@
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrous.errors import AtrousError
 from atrous.layers.conv import ConvLayer, ConvNormAct
+from atrous.ops import resize
 
 
 class Decoder(nn.Module):
@@ -48,6 +48,7 @@ class Decoder(nn.Module):
         self.align_corners = align_corners
 
     def forward(self, x: Tensor, low_level: Tensor) -> Tensor:
-        x = F.interpolate(x, low_level.shape[-2:], mode="bilinear", align_corners=self.align_corners)
+        height, width = low_level.shape[-2:]
+        x = resize(x, (height, width), self.align_corners)
         fused: Tensor = self.fuse(torch.cat([x, self.low_level(low_level)], 1))
         return fused

@@ -4,6 +4,7 @@ LLVM turns a loop over some 8 to 32 labels into vector instructions only where i
 that the loop is long; these say it outright. Arrays are flat and contiguous, and so are places in them.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ LANES = 8
 
 _I32 = ir.IntType(32)
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_WHOLE = ir.VectorType(_I32, LANES)
+_HALVES = ir.VectorType(ir.IntType(16), LANES)
 _MAY_FUSE = ("contract", "nsz")
 _CACHE_LINE = 64  # bytes
 
@@ -53,30 +56,59 @@ def zeros(count: int) -> NDArray[np.float32]:
     return room[first : first + count]
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, place: Any) -> Any:
+def _pointer(context: Any, builder: Any, pointed: Any, kind: Any, array: Any, place: Any) -> Any:
     data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [place]), _VECTOR.as_pointer())
+    return builder.bitcast(builder.gep(data, [place]), pointed.as_pointer())
+
+
+def _whole(number: int) -> Any:
+    return ir.Constant(_WHOLE, [number] * LANES)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def load(_context: Any, array: Any, place: Any) -> Any:
-    """The eight numbers of `array` from `place` on."""
+    """The eight numbers of `array` from `place` on; those of a uint16 array are bfloat16."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_pointer(context, builder, signature.args[0], *args), align=4)
+        if array.dtype != types.uint16:
+            return builder.load(_pointer(context, builder, _VECTOR, array, *args), align=4)
+        bits = builder.load(_pointer(context, builder, _HALVES, array, *args), align=2)
+        return builder.bitcast(builder.shl(builder.zext(bits, _WHOLE), _whole(16)), _VECTOR)
 
     return lanes(array, types.intp), build
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def store(_context: Any, array: Any, place: Any, value: Any) -> Any:
-    """Writes eight numbers to `array` from `place` on."""
+    """Writes eight numbers to `array` from `place` on, to a uint16 array as the nearest bfloat16, ties to even."""
+    return types.none(array, types.intp, lanes), partial(_write, past_caches=False)
 
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], _pointer(context, builder, signature.args[0], *args[:2]), align=4)
-        return context.get_dummy_value()
 
-    return types.none(array, types.intp, lanes), build
+@intrinsic  # type: ignore[untyped-decorator]
+def store_past_caches(_context: Any, array: Any, place: Any, value: Any) -> Any:
+    """The same straight to memory, which need not be read for it: for more than the caches hold.
+
+    The place lies at a multiple of the eight numbers' size, in bytes.
+    """
+    return types.none(array, types.intp, lanes), partial(_write, past_caches=True)
+
+
+def _write(context: Any, builder: Any, signature: Any, args: Any, past_caches: bool) -> Any:
+    array, values = signature.args[0], args[2]
+    halves = array.dtype == types.uint16
+    if halves:
+        bits = builder.bitcast(values, _WHOLE)
+        odd = builder.and_(builder.lshr(bits, _whole(16)), _whole(1))
+        rounded = builder.lshr(builder.add(bits, builder.add(odd, _whole(0x7FFF))), _whole(16))
+        # A NaN's rounding may carry into its sign and end as a zero.
+        is_nan = builder.fcmp_unordered("uno", values, values)
+        values = builder.trunc(builder.select(is_nan, _whole(0x7FC0), rounded), _HALVES)
+    size = array.dtype.bitwidth // 8
+    pointer = _pointer(context, builder, _HALVES if halves else _VECTOR, array, *args[:2])
+    written = builder.store(values, pointer, align=LANES * size if past_caches else size)
+    if past_caches:
+        written.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
+    return context.get_dummy_value()
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -125,6 +157,30 @@ def maximum(_context: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def clip(_context: Any, value: Any, low: Any, high: Any) -> Any:
+    """`value` between `low` and `high`; NaN stays NaN."""
+
+    def build(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        value, low, high = args
+        raised = builder.select(builder.fcmp_ordered("<", value, low), low, value)
+        return builder.select(builder.fcmp_ordered(">", raised, high), high, raised)
+
+    return lanes(lanes, lanes, lanes), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def kept_between(_context: Any, value: Any, place: Any, low: Any, high: Any) -> Any:
+    """`value` where `place` is more than `low` and less than `high`, or NaN; 0 elsewhere."""
+
+    def build(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        value, place, low, high = args
+        outside = builder.or_(builder.fcmp_ordered("<=", place, low), builder.fcmp_ordered(">=", place, high))
+        return builder.select(outside, ir.Constant(_VECTOR, [0.0] * LANES), value)
+
+    return lanes(lanes, lanes, lanes, lanes), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def total(_context: Any, a: Any) -> Any:
     """The sum of the eight, always in the same order."""
 
@@ -164,9 +220,8 @@ def _power_of_two(_context: Any, n: Any) -> Any:
     """2^n for whole n from -126 to 127: n goes where a number keeps its exponent."""
 
     def build(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        whole = ir.VectorType(_I32, LANES)
-        exponent = builder.add(builder.fptosi(args[0], whole), ir.Constant(whole, [127] * LANES))
-        return builder.bitcast(builder.shl(exponent, ir.Constant(whole, [23] * LANES)), _VECTOR)
+        exponent = builder.add(builder.fptosi(args[0], _WHOLE), _whole(127))
+        return builder.bitcast(builder.shl(exponent, _whole(23)), _VECTOR)
 
     return lanes(lanes), build
 
