@@ -4,8 +4,8 @@
 
 The same weights, random ones, in smp's DeepLabV3Plus on MobileNetV2. Theirs is the loop that people write: OpenCV
 reads a photo, smp's own normalisation, padding to whole strides, the network in inference mode, argmax, OpenCV writes
-the mask. Ours is what `atrous predict --mask` runs, in this process: reading, the network and writing overlap. Both
-are loaded and warmed up; each goes over the whole folder by turns.
+the mask. Ours is what `atrous predict --mask` runs, in this process: photos go side by side, and reading and writing
+overlap with them. Both are loaded and warmed up; each goes over the whole folder by turns.
 """
 
 import argparse

@@ -1,11 +1,12 @@
 """Multi-scale and mirrored evaluation against the plain way, with the bundled model on a data set that it knows.
 
-    python benchmarks/evaluation.py CAMVID [--photos 3] [--turns 3]
+    python benchmarks/evaluation.py CAMVID [--photos 6] [--turns 3]
 
 Six scales from .5 to 1.75, each mirrored too, as in the papers. The plain way is what evaluation scripts do: for each
 view the model's full-size logits, `F.interpolate` to the photo's size, softmax; the mean of all, argmax, and
 `np.bincount`. Its views are padded as ours, with the mean colour, so that both compute the same. Both read the photos
-and the masks. Ours with OpenVINO in float32, with the engine that is fastest here, and with torch.
+and the masks. Ours with OpenVINO, with what `atrous eval` takes by itself, and with torch. An even number of photos, as
+two go side by side on two threads.
 """
 
 import argparse
@@ -67,9 +68,9 @@ def first(dataset: SegmentationDataset, count: int) -> SegmentationDataset:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="CamVid in the bundled model's 11 classes")
-    parser.add_argument("--photos", type=int, default=3, help="so many of the split's; 101 are all of val's")
+    parser.add_argument("--photos", type=int, default=6, help="so many of the split's; 101 are all of val's")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--engines", nargs="+", default=["openvino", "auto", "torch"])
+    parser.add_argument("--engines", nargs="+", default=["openvino", "auto-float32", "torch"])
     arguments = parser.parse_args()
     torch.set_num_threads(min(2, torch.get_num_threads()))
     dataset = first(open_dataset(arguments.data, "val"), arguments.photos)

@@ -62,6 +62,20 @@ def test_everything_asked_for_is_printed(atrous, model_folder, data):
     assert "the edges of the labels" in table
 
 
+def test_many_views_choose_the_fastest_engine_that_does_not_round(atrous, model_folder, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("ATROUS_HOME", str(tmp_path / "home"))
+    given = ("eval", model_folder, "--data", data, "--json", "--scales", ".5,.75,1,1.25", "--flip")
+    few = judged(atrous(*given[:-2], "1").stdout)
+    assert not (tmp_path / "home").exists()
+    many, exactly = judged(atrous(*given).stdout), judged(atrous(*given, "--engine", "torch").stdout)
+    assert many["pixel_accuracy"] == pytest.approx(exactly["pixel_accuracy"], abs=5e-4)
+    assert many["pixel_accuracy"] != few["pixel_accuracy"]
+    measured = json.loads((tmp_path / "home" / "engines.json").read_text()).values()
+    assert measured
+    for each in measured:
+        assert set(each["milliseconds"]) <= {"torch", "openvino", "onnxruntime"}
+
+
 def test_the_report_shows_the_scores_and_every_worst_photo(atrous, model_folder, data, tmp_path):
     page = tmp_path / "pages" / "report.html"
     result = atrous("eval", model_folder, "--data", data, "--report", page, "--json")

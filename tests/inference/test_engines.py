@@ -183,7 +183,7 @@ def test_two_threads_at_once_get_each_its_own_labels(running, make_photo, engine
 @pytest.mark.parametrize(
     ("engine", "message"),
     [
-        ("tensorrt", "engine 'tensorrt' is unknown: give one of auto, torch, torch-bf16, openvino"),
+        ("tensorrt", "engine 'tensorrt' is unknown: give one of auto, auto-float32, torch, torch-bf16"),
         ("openvino", "engine 'openvino' needs openvino: pip install 'atrous[export]'"),
         ("onnxruntime", "engine 'onnxruntime' needs onnxruntime: pip install 'atrous[export]'"),
     ],
@@ -203,6 +203,38 @@ def test_an_engine_for_the_cpu_says_so_elsewhere():
         names.check_engine("openvino", torch.device("cuda:0"))
 
 
+def test_a_size_that_keeps_coming_gets_a_graph_of_its_own_and_the_same_bits(small, monkeypatch):
+    installed("openvino")
+    from atrous.inference.engines import openvino
+
+    monkeypatch.setattr(openvino, "_OFTEN", 3)
+    engine = names.start("openvino", small.model, CPU)
+    x, other = (torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)) for size in [(65, 97), (97, 65)])
+    found = [engine.coarse_logits(x) for _ in range(2)]
+    assert not engine._own
+    found += [engine.coarse_logits(x) for _ in range(2)]
+    assert list(engine._own) == [(1, 65, 97, 3)]
+    engine.coarse_logits(other)
+    assert len(engine._own) == 1
+    assert all(torch.equal(each, found[0]) for each in found)
+    with torch.inference_mode():
+        assert deviation(found[-1], small.model.coarse_logits(x)) < 1e-4
+
+
+def test_auto_float32_leaves_out_what_rounds(small, make_photo, memory, monkeypatch):
+    every = ["torch", "torch-bf16", "openvino-bf16", "openvino"]
+    asked = []
+    monkeypatch.setattr("atrous.inference.engines.live.usable", lambda *_: every)
+    monkeypatch.setattr(
+        "atrous.inference.engines.live.start", lambda name, *_: (asked.append(name), Slow(0.0, small.model))[1]
+    )
+    Predictor(small.model, small.card, "cpu", engine="auto-float32")(make_photo(65, 65))
+    assert asked == ["torch", "openvino"]
+    Predictor(small.model, small.card, "cpu", engine="auto")(make_photo(65, 65))  # another question
+    assert asked[2:] == every
+    assert len(json.loads(memory.read_text())) == 2
+
+
 class Slow:
     """An engine that takes its time."""
 
@@ -218,7 +250,7 @@ class Slow:
 @pytest.fixture
 def engines(small, monkeypatch) -> dict[str, Slow]:
     """What `auto` chooses from: three engines, of which "openvino" is the fastest and "onnxruntime" does not start."""
-    made = {"torch": Slow(0.03, small.model), "openvino": Slow(0.0, small.model)}
+    made = {"torch": Slow(0.1, small.model), "openvino": Slow(0.0, small.model)}
 
     def start(name, *_):
         if name not in made:

@@ -168,7 +168,7 @@ def test_an_existing_file_survives_a_write_that_fails(tmp_path: Path, monkeypatc
     [path] = result.save(tmp_path / "mask.png")
     before = path.read_bytes()
 
-    def fail(_: Image.Image, file: object, *__: object) -> None:
+    def fail(_: Image.Image, file: object, *__: object, **___: object) -> None:
         file.write(b"half")  # type: ignore[attr-defined]
         raise OSError(28, "No space left on device")
 

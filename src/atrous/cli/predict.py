@@ -40,7 +40,8 @@ def predict(
     engine: str | None = typer.Option(
         None,
         help="torch, torch-bf16, openvino, openvino-bf16, openvino-int8, onnxruntime, or auto, the fastest here, which "
-        "is measured once; torch if not given, auto for 20 photos or more.",
+        "is measured once, or auto-float32, the fastest without rounding; torch if not given, auto for 20 photos or "
+        "more.",
     ),
     batch_size: int = typer.Option(8, help="Photos of one size that go through an accelerator together."),
     json: bool = typer.Option(

@@ -37,7 +37,7 @@ def evaluate(
 ) -> Evaluation:
     """Predicts every photo of a split at its own size and compares it with its mask.
 
-    One photo's predictions are held at a time; what is kept of it is counts.
+    A few photos' predictions are held at a time, whatever the split's length; what is kept of one is counts.
 
     Args:
         data: a data set, or the folder of one; see `atrous.data.open_dataset`.

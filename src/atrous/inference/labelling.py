@@ -21,6 +21,8 @@ Probabilities: TypeAlias = NDArray[np.float32]
 Progress: TypeAlias = Callable[[float], None]
 
 _BATCH_PIXELS = 1 << 23  # 8 million pixels go through the network together at most, whatever the batch size
+_ALONE_PIXELS = 1 << 20  # a photo with a larger view has all of torch's threads for itself,
+_ALONE_FLOATS = 1 << 24  # and so has one of which more probabilities are kept (64 MB)
 _LARGEST_SCALE = 8.0
 _PRUNE = 0.01  # labels that are nowhere a hundredth as probable as the best one do not take part in the CRF
 
@@ -102,6 +104,13 @@ class Labelling:
         if self._network.one_by_one or tile_side(self._options.tile, height, width):
             return 1
         return int(max(1, min(self._options.batch_size, _BATCH_PIXELS // (height * width))))
+
+    def alone(self, photo: Image) -> bool:
+        """Whether nothing is to be predicted beside this one: it is large, or not the CPU's."""
+        height, width, _ = photo.shape
+        largest = max(1.0, *self._options.scales) ** 2 * height * width
+        kept = self._network.model.num_classes * height * width if self._options.full_size else 0
+        return not self._network.one_by_one or largest > _ALONE_PIXELS or kept > _ALONE_FLOATS
 
     def label(self, photos: Sequence[Image], progress: Progress) -> list[Labelled | AtrousError]:
         """Labels photos of one kind, as many as `together` says; one too large for memory fails alone.

@@ -16,6 +16,7 @@ from atrous.errors import AtrousError
 from atrous.inference.devices import choose_device
 from atrous.inference.engines import check_engine
 from atrous.inference.labelling import Keywords, Labelled, Labelling, Options, Progress
+from atrous.inference.lanes import lanes_here, side_by_side
 from atrous.inference.lookahead import read_ahead
 from atrous.inference.network import Image, Network
 from atrous.inference.segmentation import Failure, Segmentation
@@ -37,9 +38,9 @@ class Predictor:
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps" or a `torch.device`.
         engine: what computes the coarse logits: "torch" is the model itself in float32, to the bit; "torch-bf16",
             "openvino", "openvino-bf16" and "onnxruntime" run a copy, made when the first photo comes and again when
-            the model has changed since; "openvino-int8" is for models that were trained for 8 bits, which those in
-            quantised TFLite files were, and rounds as they do there; "auto" measures which is fastest
-            here, once, and remembers it.
+            the model has changed since; "openvino-int8" rounds to 8 bits, where the card says by which steps: see
+            `atrous.export.calibrate`; "auto" measures which is fastest
+            here, once, and remembers it; "auto-float32" does so among those in float32.
 
     Attributes:
         model: the network: normalised N×3×H×W in, N×K×H×W logits out.
@@ -110,7 +111,8 @@ class Predictor:
                 for photos of more than 2048 × 2048 pixels, with tiles of 1025; 0 never does.
             scores: keep the probabilities, K×H×W float32, for `Segmentation.scores()`.
             batch_size: so many photos of one size go through an accelerator together. On the CPU each goes by
-                itself, which is as fast and makes its labels independent of its neighbours.
+                itself, which makes its labels independent of its neighbours; of many, several go side by side on a
+                part of the threads each. Their logits have the last bits that so many threads give them.
             crf: refine the labels, and the probabilities if they are kept, by mean-field inference in a fully
                 connected CRF over the whole photo (v1 and v2): True for the papers' on VOC, a name or a YAML file as
                 for `atrous.crf.parse_crf`, or the parameters.
@@ -177,8 +179,9 @@ class Predictor:
     ) -> Iterator[Result]:
         """Labels photos one after another, in order, reading ahead of the network in threads.
 
-        `sources` may be endless: only two batches' worth is read ahead, and less if the photos are large. A
-        source that cannot be predicted gives a `Failure` in its place. The options are those of a call.
+        `sources` may be endless: only two batches' worth is read ahead, and less if the photos are large; on the
+        CPU up to eight small photos are predicted ahead, by the model as it is then. A source that cannot be
+        predicted gives a `Failure` in its place. The options are those of a call.
 
         Raises:
             AtrousError: an impossible option.
@@ -192,6 +195,8 @@ class Predictor:
     ) -> Iterator[tuple[Result, float]]:
         """As `stream`, each result with the seconds that the photo's prediction took, without its reading.
 
+        The seconds of photos that are predicted side by side are divided by their number.
+
         Args:
             progress: called with the share of a photo that has been dealt with since the last call: 1.0 for
                 a whole one, less for a tile of a large one; a source that cannot be read counts as one too.
@@ -201,12 +206,22 @@ class Predictor:
 
     def _run(self, sources: Iterable[ImageSource], options: Options, progress: Progress) -> Iterator[_Outcome]:
         labelling = Labelling(self._network, options)
-        for batch in _batches(read_ahead(sources, read_image, 2 * options.batch_size), labelling):
+
+        def predict(batch: list[_Read]) -> tuple[list[Labelled | AtrousError], float, list[float]]:
             photos = [read for _, read in batch if not isinstance(read, AtrousError)]
+            done: list[float] = []
             begun = time.perf_counter()
-            outcomes = labelling.label(photos, progress) if photos else []
-            seconds = (time.perf_counter() - begun) / max(1, len(photos))
-            del photos
+            # What the caller gave is called on the caller's thread.
+            outcomes = labelling.label(photos, done.append if lanes_here() > 1 else progress) if photos else []
+            return outcomes, (time.perf_counter() - begun) / max(1, len(photos)) / lanes_here(), done
+
+        def alone(batch: list[_Read]) -> bool:
+            return any(not isinstance(read, AtrousError) and labelling.alone(read) for _, read in batch)
+
+        batches = _batches(read_ahead(sources, read_image, 2 * options.batch_size), labelling)
+        for batch, (outcomes, seconds, done) in side_by_side(batches, predict, alone):
+            for share in done:
+                progress(share)
             while batch:  # emptied as it is handed out, to hold a large photo no longer than the caller does
                 source, read = batch.pop(0)
                 if isinstance(read, AtrousError):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from atrous.errors import AtrousError
-from atrous.inference.engines.names import INT8, Engine, versions
+from atrous.inference.engines.names import FLOAT32, INT8, Engine, versions
 from atrous.inference.machine import processor
 from atrous.models import SegmentationModel
 from atrous.weights.zoo.cache import cache_directory, writing
@@ -34,7 +34,7 @@ def situation(model: SegmentationModel, device: torch.device, names: list[str], 
     """What a measurement holds for, in words."""
     config = json.dumps(getattr(model, "config", {}), sort_keys=True)
     pixels = f"below {2 ** (2 * size + 1)} pixels"
-    bits = ["8 bits"] if INT8 in names else []
+    bits = ["8 bits"] if INT8 in names else ["float32"] if set(names) <= set(FLOAT32) else []
     return " | ".join([_machine(device), versions(names), type(model).__name__, config, pixels, *bits])
 
 

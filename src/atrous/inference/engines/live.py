@@ -1,25 +1,45 @@
 """The engine of a model that its owner may change at any time."""
 
 import threading
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from atrous.errors import AtrousError
 from atrous.inference.engines import auto
-from atrous.inference.engines.names import AUTO, INT8, Engine, check_engine, checked, start, usable
+from atrous.inference.engines.names import (
+    AUTO,
+    AUTO_FLOAT32,
+    FLOAT32,
+    INT8,
+    PACKAGES,
+    Engine,
+    check_engine,
+    checked,
+    start,
+    usable,
+)
 from atrous.inference.engines.still import state_of
+from atrous.inference.lanes import lanes_here
 from atrous.models import SegmentationModel
 from atrous.weights.quantisation import Quantisation
+
+_Place: TypeAlias = tuple[int, int]  # a thread's number of torch's threads and of lanes
+
+
+def _here() -> _Place:
+    return torch.get_num_threads(), lanes_here()
 
 
 class LiveEngine:
     """Makes the engine when the first photo comes, and anew when the model has changed since.
 
     Args:
-        name: one of `ENGINES`. "torch" is the model itself; "auto" is what is fastest here, by a measurement that is
-            made once and remembered, see `atrous.inference.engines.auto`.
-        quantisation: how a model that was trained for 8 bits rounds; without it none runs with 8 bits.
+        name: one of `ENGINES`. "torch" is the model itself; "auto" is what is fastest here, and "auto-float32" what is
+            fastest without rounding to fewer bits, by a measurement that is made once and remembered, see
+            `atrous.inference.engines.auto`.
+        quantisation: how a model that was trained or calibrated for 8 bits rounds; without it none does.
 
     Raises:
         AtrousError: an engine that is unknown or cannot run on that device, or not that model.
@@ -32,11 +52,11 @@ class LiveEngine:
         if name == INT8:
             checked(quantisation)
         self._quantisation = quantisation
-        self.name = name  # the one that ran last; AUTO before any has
+        self.name = name  # the one that ran last; as asked before any has
         self._asked, self._model, self._device = name, model, device
         self._state: object = None
-        self._chosen: dict[int, str] = {}  # by the photo's size class, where it is to be chosen
-        self._engines: dict[str, Engine] = {}
+        self._chosen: dict[tuple[int, _Place], str] = {}  # by the photo's size class, where it is to be chosen
+        self._engines: dict[tuple[str, _Place | None], Engine] = {}
         self._lock = threading.RLock()
 
     def coarse_logits(self, x: Tensor) -> Tensor:
@@ -49,27 +69,36 @@ class LiveEngine:
             state = None if self._asked == "torch" else state_of(self._model)
             if state != self._state:
                 self._state, self._engines = state, {}
-            if self._asked == AUTO:
+            if self._asked in (AUTO, AUTO_FLOAT32):
                 self.name = self._choose(x)
             return self._engine(self.name)
 
     def _engine(self, name: str) -> Engine:
-        if name not in self._engines:
-            self._engines[name] = start(name, self._model, self._device, self._quantisation)
-        return self._engines[name]
+        # Torch asks the thread how many to use; the other runtimes are told so when they start.
+        key = name, _here() if PACKAGES[name] else None
+        if key not in self._engines:
+            self._engines[key] = start(name, self._model, self._device, self._quantisation)
+        return self._engines[key]
 
     def _choose(self, x: Tensor) -> str:
-        size = auto.size_class(x)
-        if size not in self._chosen:
+        size, place = auto.size_class(x), _here()
+        if (size, place) not in self._chosen:
             names = usable(self._device, self._model, self._quantisation)
+            if self._asked == AUTO_FLOAT32:
+                names = [name for name in names if name in FLOAT32]
             key = auto.situation(self._model, self._device, names, size)
             chosen = auto.recall(key, names)
             if chosen is None:
                 chosen = auto.measure(key, self._startable(names), x)
-            self._chosen[size] = chosen
-            kept = set(self._chosen.values())
-            self._engines = {name: engine for name, engine in self._engines.items() if name in kept}
-        return self._chosen[size]
+            self._chosen[size, place] = chosen
+            kept = {(name, where) for (_, where), name in self._chosen.items()}
+            kept_anywhere = set(self._chosen.values())
+            self._engines = {
+                key: engine
+                for key, engine in self._engines.items()
+                if key in kept or (key[1] is None and key[0] in kept_anywhere)
+            }
+        return self._chosen[size, place]
 
     def _startable(self, names: list[str]) -> dict[str, Engine]:
         engines = {}

@@ -12,6 +12,8 @@ from atrous.models import MultiScale, SegmentationModel
 from atrous.weights.quantisation import Quantisation
 
 AUTO = "auto"
+AUTO_FLOAT32 = "auto-float32"
+FLOAT32 = ("torch", "openvino", "onnxruntime")
 INT8 = "openvino-int8"
 PACKAGES = {
     "torch": (),
@@ -21,7 +23,7 @@ PACKAGES = {
     INT8: ("openvino", "onnx"),
     "onnxruntime": ("onnxruntime", "onnx"),
 }
-ENGINES = (AUTO, *PACKAGES)
+ENGINES = (AUTO, AUTO_FLOAT32, *PACKAGES)
 
 
 class Engine(Protocol):
@@ -39,7 +41,7 @@ def check_engine(name: str, device: torch.device) -> None:
     """
     if name not in ENGINES:
         raise AtrousError(f"engine {name!r} is unknown: give one of {', '.join(ENGINES)}")
-    reason = "" if name == AUTO else _obstacle(name, device)
+    reason = _obstacle(name, device) if name in PACKAGES else ""
     if reason:
         raise AtrousError(f"engine {name!r} {reason}")
 
@@ -70,7 +72,7 @@ def start(
     """Makes an engine of the model as it is now; the model is left as it is.
 
     Raises:
-        AtrousError: 8 bits for a model that was not trained for them.
+        AtrousError: 8 bits for a model that was neither trained nor calibrated for them.
     """
     # Each imports its runtime, which is not to be waited for where it is not used.
     if name == "torch-bf16":
@@ -86,7 +88,8 @@ def start(
         from atrous.inference.engines.openvino import OpenVino
         from atrous.inference.engines.still import still
 
-        return OpenVino(coarse_logits_graph(still(model)), "bf16" if name == "openvino-bf16" else "f32")
+        graph = coarse_logits_graph(still(model))
+        return OpenVino(graph, "bf16" if name == "openvino-bf16" else "f32", settling=True)
     if name == INT8:
         from atrous.inference.engines.openvino_int8 import OpenVinoInt8
 
@@ -100,8 +103,8 @@ def checked(quantisation: Quantisation | None) -> Quantisation:
     """Raises an AtrousError where there is none."""
     if quantisation is None:
         raise AtrousError(
-            f"engine {INT8!r} runs models that were trained for 8 bits, as those in quantised TFLite files were, and "
-            "this one was not: give engine='openvino'"
+            f"engine {INT8!r} needs the steps by which a model rounds, and this one has none: let `atrous calibrate` "
+            "find them, or give engine='openvino'"
         )
     return quantisation
 

@@ -1,40 +1,81 @@
 """OpenVINO on the CPU."""
 
 import threading
-from typing import Literal
+from collections import Counter
+from queue import SimpleQueue
+from typing import Literal, TypeAlias
 
 import openvino
 import torch
 from openvino.preprocess import PrePostProcessor
 from torch import Tensor
 
+from atrous.inference.lanes import lanes_here
+
+_Idle: TypeAlias = "SimpleQueue[openvino.InferRequest]"
+
+_OFTEN = 64  # photos of a size: on open sizes they have lost about what a graph of their own takes to compile
+_OWN_GRAPHS = 8
+_SMALL = 1 << 26  # bytes: each graph holds the weights once more, and large networks gain nothing by it
+
 
 class OpenVino:
-    """A graph of coarse logits under OpenVINO, with as many threads as torch has.
+    """A graph of coarse logits under OpenVINO, with as many threads as torch has here, in each of the lanes.
 
-    Sizes are dynamic: a graph compiled for each size is no more than a tenth faster, and takes half a second each.
+    Its sizes are open. On a graph for its own size a small photo is a twentieth faster, but to compile one takes some
+    half a second: only a size that keeps coming gets it.
 
     Args:
         graph: ONNX, as `coarse_logits_graph` makes it.
         precision: of what the graph does not round itself.
+        settling: whether sizes that keep coming get graphs of their own.
     """
 
-    def __init__(self, graph: bytes, precision: Literal["f32", "bf16"]) -> None:
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    def __init__(self, graph: bytes, precision: Literal["f32", "bf16"], settling: bool = False) -> None:
+        self._lanes = lanes_here()
+        self._settings = {
+            "PERFORMANCE_HINT": "LATENCY" if self._lanes == 1 else "THROUGHPUT",
+            "NUM_STREAMS": self._lanes,
+            "INFERENCE_NUM_THREADS": self._lanes * torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": precision,
             "ENABLE_CPU_PINNING": False,  # the threads that read photos ahead use the same cores
         }
-        core = openvino.Core()
+        self._core = openvino.Core()
         # Photos come with their channels last, and its convolutions want them so.
-        prepared = PrePostProcessor(core.read_model(graph))
+        prepared = PrePostProcessor(self._core.read_model(graph))
         prepared.input().tensor().set_layout(openvino.Layout("NHWC"))
         prepared.input().model().set_layout(openvino.Layout("NCHW"))
-        self._request = core.compile_model(prepared.build(), "CPU", settings).create_infer_request()
-        self._one_at_a_time = threading.Lock()
+        self._model = prepared.build()
+        self._open = self._compiled(self._model)
+        self._own: dict[tuple[int, ...], _Idle] = {}
+        self._settling = settling and len(graph) < _SMALL
+        self._seen: Counter[tuple[int, ...]] = Counter()
+        self._counting = threading.Lock()
 
     def coarse_logits(self, x: Tensor) -> Tensor:
-        with self._one_at_a_time:
-            return torch.from_numpy(self._request.infer([x.permute(0, 2, 3, 1).contiguous().numpy()])[0])
+        pixels = x.permute(0, 2, 3, 1).contiguous()
+        idle = self._graph_for(tuple(pixels.shape))
+        request = idle.get()
+        try:
+            return torch.from_numpy(request.infer([pixels.numpy()], share_inputs=True)[0])
+        finally:
+            idle.put(request)
+
+    def _graph_for(self, shape: tuple[int, ...]) -> _Idle:
+        if self._settling and shape not in self._own and len(self._own) < _OWN_GRAPHS:
+            with self._counting:
+                self._seen[shape] += 1
+                often = self._seen[shape] == _OFTEN
+            if often:  # meanwhile the other lanes go on with open sizes
+                model = self._model.clone()
+                model.reshape(shape)
+                self._own[shape] = self._compiled(model)
+        return self._own.get(shape, self._open)
+
+    def _compiled(self, model: openvino.Model) -> _Idle:
+        """A request for each lane."""
+        compiled = self._core.compile_model(model, "CPU", self._settings)
+        idle: _Idle = SimpleQueue()
+        for _ in range(self._lanes):
+            idle.put(compiled.create_infer_request())
+        return idle
