@@ -179,7 +179,7 @@ def test_a_runtime_that_disagrees_leaves_nothing(street, tmp_path, monkeypatch, 
 
 def test_eight_bits_that_are_not_borne_leave_nothing(street, tmp_path, monkeypatch, photos):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(exporting, "_LEAST_AGREEMENT", 1.1)
+    monkeypatch.setattr(exporting, "LEAST_AGREEMENT", 1.1)
     with pytest.raises(AtrousError, match=r"8 bits keep only \d"):
         export_model(street, tmp_path / "m.onnx", "onnx-int8", calibration=photos, size=(65, 65))
     assert not list(tmp_path.iterdir())

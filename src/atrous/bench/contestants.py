@@ -70,7 +70,7 @@ def engines(
             yield LeftOut(name, str(error))
             continue
         if name not in able:
-            yield LeftOut(name, "cannot run this network: it was not trained for 8 bits, or runs on torch alone")
+            yield LeftOut(name, "cannot run this network: it is not calibrated for 8 bits, or runs on torch alone")
             continue
         packages = [package for package in PACKAGES[name] if package != "onnx"] or ["torch"]
         spec = {"model": source, "engine": name}

@@ -1,5 +1,6 @@
-"""Trained models in the formats of other runtimes, such as ONNX and OpenVINO."""
+"""Trained models in the formats of other runtimes, such as ONNX and OpenVINO; and in 8 bits here."""
 
+from atrous.export.calibrating import Calibrated, calibrate
 from atrous.export.exporting import FORMATS, Exported, export_model
 
-__all__ = ["FORMATS", "Exported", "export_model"]
+__all__ = ["FORMATS", "Calibrated", "Exported", "calibrate", "export_model"]

@@ -1,8 +1,9 @@
-"""The photos that an 8-bit export is made by, and what it loses on them."""
+"""The photos that an 8-bit model is made by, and what it loses on others."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -14,7 +15,9 @@ from atrous.evaluation.confusion import ConfusionMatrix
 from atrous.export.compared import Run
 from atrous.export.deployed import Size
 
-_MOST = 64  # photos, evenly spaced over the folder: ranges hardly move after the first dozens
+Item = TypeVar("Item")
+
+_MOST = 64  # photos of each kind: ranges hardly move after the first dozens
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Loss:
 
     Attributes:
         agreement: the share of pixels with the float model's label.
-        miou: of the 8-bit file and of the float one, where the photos have masks.
+        miou: of the 8-bit model and of the float one, where the photos have masks.
     """
 
     agreement: float
@@ -31,7 +34,10 @@ class Loss:
 
 
 class Calibration:
-    """Photos of a folder, or of a labelled one's split "val".
+    """Photos that show ranges, and others, held out, that show what is lost.
+
+    Of a labelled folder with the splits "train" and "val" these are those. Otherwise every second photo of the folder,
+    or of "val", is held out.
 
     Args:
         size: they are resized to it, with their masks.
@@ -40,29 +46,42 @@ class Calibration:
         AtrousError: no photo there, or a labelled folder with other classes than the model's.
     """
 
-    def __init__(self, folder: Path, classes: tuple[str, ...], size: Size | None) -> None:
+    def __init__(self, folder: Path, classes: tuple[str, ...], size: Size | None = None) -> None:
         self._size = size
-        self._labelled = open_dataset(folder, "val") if _has_val(folder) else None
+        splits = _splits(folder)
+        self._labelled = open_dataset(folder, "val") if "val" in splits else None
         if self._labelled and self._labelled.classes.names != classes:
             raise AtrousError(f"{folder}: its classes are not the model's; give a folder of photos without masks")
-        paths = self._labelled.images if self._labelled else list(find_images([folder]))
-        self._chosen = sorted({int(index) for index in np.linspace(0, len(paths) - 1, _MOST)})
-        self._paths = paths
+        self._paths = list(self._labelled.images) if self._labelled else list(find_images([folder]))
+        held_out = range(len(self._paths))
+        if self._labelled and "train" in splits:
+            self._seen = _spread(open_dataset(folder, "train").images)
+        else:
+            self._seen = _spread(self._paths[::2])
+            held_out = held_out[1::2] or held_out
+        self.held_out = _spread(held_out)
         self.classes = classes
 
     def __len__(self) -> int:
-        return len(self._chosen)
+        return len(self._seen)
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        for index in self._chosen:
-            photo = read_image(self._paths[index])
-            yield cv2.resize(photo, self._size[::-1]) if self._size else photo
+        return map(self._read, self._seen)
 
-    def loss(self, quantised: Run, exact: Run) -> Loss:
-        """Both files' labels on the photos."""
+    def _read(self, path: Path) -> NDArray[np.uint8]:
+        photo = read_image(path)
+        return cv2.resize(photo, self._size[::-1]) if self._size else photo
+
+    def loss(self, quantised: Run, exact: Run, progress: Callable[[], None] = lambda: None) -> Loss:
+        """Both models' labels on the photos that were held out.
+
+        Args:
+            progress: called after each.
+        """
         equal = pixels = 0
         matrices = [ConfusionMatrix(self.classes, self._ignored) for _ in range(2)]
-        for index, photo in zip(self._chosen, self, strict=True):
+        for index in self.held_out:
+            photo = self._read(self._paths[index])
             labels = [_labels(run(photo[None])) for run in (quantised, exact)]
             equal += int((labels[0] == labels[1]).sum())
             pixels += labels[0].size
@@ -72,6 +91,7 @@ class Calibration:
                     mask = cv2.resize(mask, self._size[::-1], interpolation=cv2.INTER_NEAREST)
                 for matrix, found in zip(matrices, labels, strict=True):
                     matrix.add(mask, found)
+            progress()
         miou = tuple(matrix.scores().miou for matrix in matrices) if self._labelled else None
         return Loss(equal / pixels, miou)  # type: ignore[arg-type]
 
@@ -80,11 +100,16 @@ class Calibration:
         return self._labelled.classes.ignore_index if self._labelled else 255
 
 
-def _has_val(folder: Path) -> bool:
+def _splits(folder: Path) -> tuple[str, ...]:
     try:
-        return "val" in list_splits(folder)
+        return list_splits(folder)
     except DataError:  # photos without masks
-        return False
+        return ()
+
+
+def _spread(everything: Sequence[Item]) -> list[Item]:
+    """At most so many, evenly."""
+    return [everything[index] for index in sorted({int(i) for i in np.linspace(0, len(everything) - 1, _MOST)})]
 
 
 def _labels(output: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ _NEEDED = {"onnx": _ONNX, "onnx-int8": _ONNX, "openvino": ("onnx", "openvino"), 
 FORMATS = tuple(_ENDINGS)
 
 _DEVIATION = 1e-3  # float32 summed in another order stays below 1e-5
-_LEAST_AGREEMENT = 0.8  # of 8 bits: below, the network does not bear them
+LEAST_AGREEMENT = 0.8  # of 8 bits: below, the network does not bear them
 
 Progress = Callable[[str], None]
 
@@ -145,7 +145,7 @@ def _write(
     progress("comparing")
     loss = photos.loss(run_onnx(path), run_onnx(graph))
     graph.unlink()
-    if loss.agreement < _LEAST_AGREEMENT:
+    if loss.agreement < LEAST_AGREEMENT:
         raise AtrousError(
             f"8 bits keep only {loss.agreement:.1%} of the labels: this network does not bear them, or the photos in "
             f"{calibration} are not what it was trained for"

@@ -23,7 +23,7 @@ class ModelCard:
         palette: K RGB colours.
         mean, std: of RGB values in 0..1.
         provenance: what it was trained on and how, with scores: {"miou": …, "pixel_accuracy": …, "iou": {…}}.
-        quantisation: of a network that was trained for 8 bits.
+        quantisation: of a network that was trained or calibrated for 8 bits.
     """
 
     classes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""OpenVINO with 8-bit integers, for models that were trained for them."""
+"""OpenVINO with 8-bit integers, for models that were trained or calibrated for them."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A network that rounds its numbers to 8 bits where the one it came from did, written in floats.
+"""A network that rounds its numbers to 8 bits where its card says so, written in floats.
 
 Runtimes that compute with 8-bit integers recognise the roundings in a graph of it, and torch can run it too.
 """
@@ -27,15 +27,18 @@ def quantised(model: SegmentationModel, quantisation: Quantisation) -> Segmentat
     """
     twin = folded(model)
     modules = dict(twin.named_modules())
-    unknown = (quantisation.activations.keys() | quantisation.weights.keys()) - modules.keys()
+    named = quantisation.activations.keys() | quantisation.inputs.keys() | quantisation.weights.keys()
+    unknown = named - modules.keys()
     if unknown:
         raise AtrousError(f"the model's card has a quantisation of {min(unknown)}, which the model does not have")
     for name, (step, zero_point) in quantisation.activations.items():
         rounded = _rounding(step, zero_point)
         if name == INPUT:
-            twin.backbone.register_forward_pre_hook(lambda _, inputs, rounded=rounded: (rounded(inputs[0]),))
+            _round_input(twin.backbone, rounded)
         else:
             modules[name].register_forward_hook(lambda _, inputs, result, rounded=rounded: _first(rounded, result))
+    for name, (step, zero_point) in quantisation.inputs.items():
+        _round_input(modules[name], _rounding(step, zero_point))
     for name, steps in quantisation.weights.items():
         conv = modules[name]
         assert isinstance(conv, nn.Conv2d)
@@ -65,6 +68,10 @@ class _RoundedWeight(nn.Module):
 
 def _rounding(step: float, zero_point: int) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.fake_quantize_per_tensor_affine(x, step, zero_point, 0, 255)
+
+
+def _round_input(module: nn.Module, rounded: Callable[[Tensor], Tensor]) -> None:
+    module.register_forward_pre_hook(lambda _, inputs: (rounded(inputs[0]),))
 
 
 def _first(rounded: Callable[[Tensor], Tensor], result: Any) -> Any:
