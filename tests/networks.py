@@ -11,7 +11,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 # More of the same units: what costs seconds a model is asked of the shallower one.
-_DEEPER = {
+DEEPER = {
     "resnet101": "resnet50",
     "xception65": "xception41",
     "xception71": "xception41",
@@ -24,7 +24,7 @@ def one_of_each_kind() -> list[str]:
     """The architectures without those that only repeat another one's units more often."""
     names = list_models()
     deeper = {
-        name for name in names for deep, twin in _DEEPER.items() if deep in name and name.replace(deep, twin) in names
+        name for name in names for deep, twin in DEEPER.items() if deep in name and name.replace(deep, twin) in names
     }
     return [name for name in names if name not in deeper]
 

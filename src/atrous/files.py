@@ -1,11 +1,14 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from atrous.errors import AtrousError
+
+_UNFINISHED = re.compile(r"\.[0-9a-f]{32}(\..*)?")
 
 
 @contextlib.contextmanager
@@ -31,3 +34,10 @@ def replacing(target: str | Path) -> Iterator[Path]:
                 unfinished.unlink()
     except OSError as error:
         raise AtrousError(f"{target}: cannot be written: {error.strerror or error}") from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what killed programs left of files that they had begun; none may be writing into the folder now."""
+    for path in folder.iterdir():
+        if _UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)

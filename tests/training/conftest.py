@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tiny_network import forget_tiny, register_tiny
+
 
 @pytest.fixture
 def labelled_folder(tmp_path):
@@ -20,3 +22,11 @@ def labelled_folder(tmp_path):
         for index in range(2):
             Image.fromarray(picture).save(tmp_path / kind / "train" / f"{index}.png")
     return tmp_path
+
+
+@pytest.fixture
+def tiny():
+    """The tiny network's name is known for the length of a test."""
+    register_tiny()
+    yield
+    forget_tiny()

@@ -12,7 +12,7 @@ from atrous.models import create_model
 from atrous.training import Recipe, Trainee
 from atrous.training.losses import dice_loss
 from atrous.training.samples import EpochSampler
-from atrous.training.train import make_loss, make_model
+from atrous.training.starting import make_loss, make_model
 from networks import image, randomise
 
 RECIPE = {"model": {"name": "deeplabv3_mobilenet_v2_050"}, "schedule": {"epochs": 1}}

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from atrous.data import Augmentation
 from atrous.errors import RecipeError
-from atrous.settings import parse_override
-from atrous.training import changed_recipe, load_recipe
+from atrous.settings import parse_override, shipped_recipes
+from atrous.training import changed_recipe, load_recipe, oddities
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SMALLEST = "model: {name: deeplabv3_mobilenet_v2}\nschedule: {epochs: 3}\n"
@@ -15,10 +17,10 @@ SMALLEST = "model: {name: deeplabv3_mobilenet_v2}\nschedule: {epochs: 3}\n"
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_our_recipes_are_valid(path):
     recipe = load_recipe(path)
-    height, width = recipe.augment.crop
-    assert (height - 1) % recipe.model.output_stride == (width - 1) % recipe.model.output_stride == 0
     assert recipe.description
     assert recipe.licence
+    assert not [line for line in oddities(recipe) if "corners" in line]  # crops of k·stride + 1 where corners align
+    assert load_recipe(path.stem) == recipe
 
 
 def write(tmp_path, text):
@@ -55,6 +57,19 @@ def test_overrides_are_read_as_yaml(tmp_path):
         (SMALLEST, ["model.name=deeplabv9"], "no architecture is called 'deeplabv9'"),
         (SMALLEST, ["augment.scale=[2, 1]"], "2.0 is larger than 1.0"),
         (SMALLEST, ["optimizer.lr"], "key=value"),
+        (SMALLEST, ["schedule.steps=9"], "schedule: both epochs and steps: give one of them, and null for the other"),
+        (SMALLEST, ["schedule.epochs=null"], "schedule: neither epochs nor steps"),
+        (SMALLEST, ["schedule.policy=cosine"], r"schedule\.policy: .*'poly' or 'step'"),
+        (SMALLEST, ["schedule.warmup_epochs=3"], "warmup_epochs: 3 of 3 epochs"),
+        (
+            SMALLEST,
+            ["schedule.epochs=null", "schedule.steps=9", "schedule.warmup_epochs=1"],
+            "warmup_epochs: only where the length is given in epochs",
+        ),
+        (SMALLEST, ["optimizer.nesterov=true", "optimizer.name=adamw"], "nesterov: only for sgd"),
+        (SMALLEST, ["optimizer.multipliers.logits=0"], r"optimizer\.multipliers\.logits: .* greater than 0"),
+        (SMALLEST, ["model.fixed_batch_norm=some"], r"model\.fixed_batch_norm"),
+        (SMALLEST, ["augment.scale_step=-1"], r"augment\.scale_step"),
         (SMALLEST, ["batch_size.x=1"], "batch_size"),
         (SMALLEST, ["schedule.epochs.x=1"], "epochs holds a value"),
         ("schedule: {epochs: 3}", [], "model: Field required"),
@@ -71,6 +86,40 @@ def test_mistakes_are_named_in_one_line(tmp_path, text, overrides, message):
 def test_a_missing_recipe_is_named(tmp_path):
     with pytest.raises(RecipeError, match=r"none\.yaml: no recipe there"):
         load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(RecipeError, match=r"v9: no such file, .* of that name; there are camvid, .*v3_resnet101_voc"):
+        load_recipe("v9")
+
+
+def test_a_shipped_recipe_is_found_in_a_source_tree_and_in_an_installed_package(tmp_path, monkeypatch):
+    assert {path.stem for path in RECIPES.glob("*.yaml")} == shipped_recipes().keys()
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "mine.yaml").write_text(SMALLEST)
+    monkeypatch.setattr("atrous.settings._PLACES", (tmp_path / "recipes", RECIPES))
+    assert load_recipe("mine").schedule.epochs == 3
+
+
+def test_a_folder_of_a_recipes_name_does_not_hide_it(tmp_path, monkeypatch):
+    (tmp_path / "camvid").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("camvid").model.name == "deeplabv3plus_efficientnet_lite0"
+
+
+def test_iterations_replace_epochs_where_the_latter_are_taken_back(tmp_path):
+    recipe = load_recipe(write(tmp_path, SMALLEST), ["schedule.epochs=null", "schedule.steps=30000"])
+    assert (recipe.schedule.epochs, recipe.schedule.steps) == (None, 30_000)
+
+
+def test_scales_of_the_released_code_are_a_quarter_apart():
+    """FACTS A4: .5 to 2 in steps of .25, each as often as the others."""
+    image, mask = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
+    augmentation = Augmentation(crop=(81, 81), scale=(0.5, 2.0), scale_step=0.25, flip=False)
+    rng = np.random.default_rng(0)
+    sides = [(augmentation(image, mask, rng, image[0, 0])[1] != 255).any(0).sum() for _ in range(700)]
+    found, counts = np.unique(sides, return_counts=True)
+    assert found.tolist() == [20, 30, 40, 50, 60, 70, 80]
+    assert counts.min() > 70
+    any_scale = Augmentation(crop=(81, 81), scale=(0.5, 2.0), flip=False)
+    assert len({(any_scale(image, mask, rng, image[0, 0])[1] != 255).any(0).sum() for _ in range(100)}) > 30
 
 
 def test_a_recipe_is_changed_at_dotted_keys_and_checked_again(tmp_path):

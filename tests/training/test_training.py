@@ -12,12 +12,14 @@ from atrous.evaluation import evaluate
 from atrous.inference import load
 from atrous.models import create_model
 from atrous.training import Recipe, train
-from atrous.training.module import Trainee, make_optimizer
+from atrous.training.keeping import CHECKPOINT, Keeper
+from atrous.training.module import Trainee
+from atrous.training.optimizer import make_optimizer
 from atrous.training.recipe import OptimizerRecipe
 from atrous.training.samples import EpochSampler, TrainingCrops
-from atrous.training.train import CHECKPOINT
 from atrous.weights import ModelCard, read_card
 from data_sets import sky_over_ground
+from tiny_network import recipe
 
 RECIPE = {
     "model": {"name": "deeplabv3_mobilenet_v2_050"},
@@ -141,9 +143,7 @@ def test_photos_are_judged_at_the_recipes_scale_and_may_come_decoded(data, tmp_p
     assert train(recipe, data, tmp_path / "decoded", workers=0, device="cpu", photos=photos) == scores
 
 
-def test_a_run_is_neither_overwritten_nor_invented(data, tmp_path):
-    with pytest.raises(RecipeError, match="nothing to resume from"):
-        run(data, tmp_path, resume=True)
+def test_a_run_is_not_overwritten(data, tmp_path):
     (tmp_path / CHECKPOINT).touch()
     with pytest.raises(RecipeError, match="holds a run already; add --resume"):
         run(data, tmp_path)
@@ -203,14 +203,76 @@ def test_the_moving_average_follows_weights_and_statistics():
     with torch.no_grad():
         for module in (trainee.model, trainee.average.module):
             module.logits.bias.zero_()
-    trainee.on_train_batch_end()  # the first update copies
+    trainee.follow()  # the first update copies
     for _ in range(100):
-        trainee.on_train_batch_end()
+        trainee.follow()
     with torch.no_grad():
         trainee.model.logits.bias.fill_(1.0)
         norm.running_mean.fill_(8.0)
-    trainee.on_train_batch_end()
+    trainee.follow()
     averaged = trainee.average.module
     torch.testing.assert_close(averaged.logits.bias, torch.full((2,), 0.25))
     torch.testing.assert_close(averaged.backbone.stem.bn.running_mean, torch.full((norm.num_features,), 2.0))
     assert trainee.best_guess is averaged
+
+
+def test_accumulated_batches_make_a_step_and_an_epochs_last_ones_too(data, tmp_path, monkeypatch, tiny):
+    """Five photos in twos: two batches, then one that is a step of its own and counts as much as a whole step."""
+    seen = []
+
+    def photos_times_bias(self, images, labels):
+        seen.append(torch.initial_seed())
+        return self.model.logits.bias.sum() * len(images)
+
+    def ended(trainee):
+        raise KilledError(trainee.global_step, int(trainee.average.n_averaged), trainee.model.logits.bias[0].item())
+
+    monkeypatch.setattr(Trainee, "loss", photos_times_bias)
+    monkeypatch.setattr(Trainee, "on_train_epoch_end", ended, raising=False)
+    monkeypatch.setattr(Keeper, "on_train_epoch_end", lambda *_: None)
+    sgd = {"name": "sgd", "lr": 0.5, "momentum": 0.0, "weight_decay": 0.0}
+    changes = {"accumulate": 2, "batch_size": 2, "optimizer": sgd, "schedule": {"epochs": 2, "power": 1.0}}
+    with pytest.raises(KilledError) as caught:
+        train(Recipe.model_validate(recipe(**changes)), data, tmp_path / "run", workers=0, device="cpu")
+    steps, averaged, bias = caught.value.args
+    assert (steps, averaged) == (2, 2)
+    torch.manual_seed(5)
+    start = create_model("tiny", 2).logits.bias[0].item()
+    # Poly over four steps: the whole rate, then three quarters of it; gradients (2 + 2) / 2 and 1.
+    assert bias - start == pytest.approx(-0.5 * 2 - 0.5 * 0.75 * 1)
+    assert len(set(seen)) == 3  # dropout differs in the batches of one step
+
+
+@pytest.mark.slow
+def test_a_compiled_run_keeps_the_names_of_its_weights(data, tmp_path, monkeypatch, tiny):
+    """No `_orig_mod.` in the checkpoint: what is compiled goes on without compilation, and the other way round."""
+    compiled, plain_compile = [], torch.compile
+
+    def compile(function, **_):
+        compiled.append(function.__name__)
+        return plain_compile(function, backend="aot_eager")  # traced as for any backend, without waiting for C++
+
+    monkeypatch.setattr(torch, "compile", compile)
+    for name, changes in (("plain", {}), ("compiled", {"compile": True})):
+        train(Recipe.model_validate(recipe(**changes)), data, tmp_path / name, workers=0, device="cpu")
+    assert compiled == ["training_logits"]
+    plain, traced = (torch.load(tmp_path / name / CHECKPOINT, weights_only=True) for name in ("plain", "compiled"))
+    assert plain["state_dict"].keys() == traced["state_dict"].keys()
+    torch.testing.assert_close(traced["state_dict"], plain["state_dict"], rtol=1e-4, atol=1e-5)
+    assert load(tmp_path / "compiled").model.config["name"] == "tiny"
+
+
+@pytest.mark.slow
+def test_half_precision_trains_in_bfloat16(data, tmp_path, monkeypatch, tiny):
+    """The convolutions run in it; the weights and what is saved of them stay in float32."""
+    seen, plain = [], Trainee.judge
+
+    def judge(self, logits, *truth):
+        seen.append(logits.dtype)
+        return plain(self, logits, *truth)
+
+    monkeypatch.setattr(Trainee, "judge", judge)
+    train(Recipe.model_validate(recipe(precision="bf16")), data, tmp_path / "run", workers=0, device="cpu")
+    assert set(seen) == {torch.bfloat16}
+    state = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["state_dict"]
+    assert {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} == {torch.float32}

@@ -90,7 +90,8 @@ def estimate(
     for same in _grouped([(_seedless(run), run) for run in untrained]):
         run = same[0]
         described = _describe(run, run.recipe.augment.crop, None)
-        count = run.recipe.schedule.epochs * -(-len(train) // run.recipe.batch_size)
+        batches = -(-len(train) // run.recipe.batch_size)
+        count = run.recipe.schedule.epochs_of(batches) * batches
         work = TRAINING_PASSES * described.multiply_adds * run.recipe.batch_size * count
         trainings.append(steps.item(run.row.slug, len(same), work, partial(_step, run, train, device), count))
         parameters += described.parameters * len(same)

@@ -109,6 +109,8 @@ def _base(experiment: Experiment, recipe: Recipe | None, backbone: str, changes:
     # Options are another architecture's; what the user sets comes after.
     changed = _changed(recipe, {"model.name": name, "model.options": {}})
     changed = _changed(changed, {**changes, **experiment.changes})
+    if changed.stages or changed.schedule.epochs is None:
+        raise AtrousError(f"{experiment.name}: an ablation takes a recipe of schedule.epochs, without stages")
     return _changed(changed, {"validate_every": changed.schedule.epochs})
 
 

@@ -18,9 +18,11 @@ from typer.core import TyperGroup
 from atrous import __version__
 from atrous.cli.ablate import ablate
 from atrous.cli.bench import bench
+from atrous.cli.calibrate import calibrate
 from atrous.cli.convert import convert
 from atrous.cli.crf import crf
 from atrous.cli.data import data
+from atrous.cli.distill import distill
 from atrous.cli.evaluate import evaluate
 from atrous.cli.explain import explain
 from atrous.cli.export import export
@@ -100,8 +102,10 @@ app.command()(predict)
 app.command()(models)
 app.command("eval")(evaluate)
 app.command()(train)
+app.command()(distill)
 app.command()(convert)
 app.command()(export)
+app.command()(calibrate)
 app.command()(bench)
 app.add_typer(explain, name="explain")
 app.command()(ablate)

@@ -1,12 +1,79 @@
 """The papers' augmentation: random scale, crop and flip, and beside it changes of light and colour."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.uint8]
+Positions = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a crop lies in a photo, which is brought to a size, cut, and mirrored.
+
+    Attributes:
+        size: (height, width) that the photo is brought to.
+        corner: (top, left) of the crop in it; negative where the photo is smaller and lies somewhere inside the crop.
+        crop: (height, width).
+        mirrored: left and right, after the cut.
+    """
+
+    size: tuple[int, int]
+    corner: tuple[int, int]
+    crop: tuple[int, int]
+    mirrored: bool
+
+    def photo(self, image: Array, pad_colour: Array) -> Array:
+        """uint8 H×W×3 to the crop's size; `pad_colour` where there is no photo."""
+        shrink = cv2.INTER_AREA if self.size[0] < image.shape[0] else cv2.INTER_LINEAR
+        return self._cut(cv2.resize(image, self.size[::-1], interpolation=shrink), pad_colour)
+
+    def mask(self, mask: Array, ignore_index: int = 255) -> Array:
+        """uint8 H×W to the crop's size; `ignore_index` where there is no photo."""
+        scaled = cv2.resize(mask, self.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        return self._cut(scaled, np.array(ignore_index, np.uint8))
+
+    def positions(
+        self, photo: tuple[int, int], points: tuple[int, int], align_corners: bool
+    ) -> tuple[Positions, Positions]:
+        """Where points that are spread over the crop lie in the photo, in its pixels: of their rows and columns.
+
+        A value below -.5, or above the photo's side less .5, lies outside.
+
+        Args:
+            photo: (height, width) of the photo as it was.
+            points: (rows, columns) of points.
+            align_corners: whether the outer points are the crop's corner pixels, as for a model's logits.
+        """
+        rows, columns = (
+            (_spread(crop, count, align_corners, mirrored) + start + 0.5) * side / scaled - 0.5
+            for crop, count, mirrored, start, side, scaled in zip(
+                self.crop, points, (False, self.mirrored), self.corner, photo, self.size, strict=True
+            )
+        )
+        return rows, columns
+
+    def _cut(self, scaled: NDArray[Any], outside: Array) -> Array:
+        (top, left), (height, width) = self.corner, self.crop
+        rows = slice(max(top, 0), min(top + height, scaled.shape[0]))
+        columns = slice(max(left, 0), min(left + width, scaled.shape[1]))
+        cut = scaled[rows, columns]
+        if cut.shape[:2] != self.crop:
+            inside = cut
+            cut = np.empty((height, width, *scaled.shape[2:]), np.uint8)
+            cut[:] = outside
+            cut[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = inside
+        return np.ascontiguousarray(cut[:, ::-1] if self.mirrored else cut, dtype=np.uint8)
+
+
+def _spread(crop: int, count: int, align_corners: bool, mirrored: bool) -> Positions:
+    """So many places along one side of a crop, in its pixels."""
+    places = np.linspace(0.0, crop - 1.0, count) if align_corners else (np.arange(count) + 0.5) * crop / count - 0.5
+    return crop - 1 - places if mirrored else places
 
 
 @dataclass(frozen=True)
@@ -16,6 +83,7 @@ class Augmentation:
     Attributes:
         crop: (height, width) of every sample, k·output_stride + 1 for exact corners.
         scale: the photo's size is multiplied by a random number between these two (v3, section 4.1: .5 to 2.0).
+        scale_step: that number is one of those so far apart, from the smaller of the two on; 0 takes any between them.
         flip: mirror left and right, every other time.
         brightness, contrast, saturation: each multiplies by a number within 1 ± this; gamma likewise, as an exponent.
         class_crops: the share of crops that are placed around a pixel of a class drawn evenly from those present,
@@ -24,6 +92,7 @@ class Augmentation:
 
     crop: tuple[int, int] = (513, 513)
     scale: tuple[float, float] = (0.5, 2.0)
+    scale_step: float = 0.0
     flip: bool = True
     brightness: float = 0.0
     contrast: float = 0.0
@@ -35,39 +104,45 @@ class Augmentation:
         self, image: Array, mask: Array, rng: np.random.Generator, pad_colour: Array, ignore_index: int = 255
     ) -> tuple[Array, Array]:
         """uint8 H×W×3 and H×W to the same of the crop's size; what lies outside the photo is `ignore_index`."""
-        image, mask = self._rescale(image, mask, float(rng.uniform(*self.scale)))
-        top, left = self._place(mask, rng, ignore_index)
-        image, mask = _cut(image, mask, top, left, self.crop, pad_colour, ignore_index)
-        if self.flip and rng.random() < 0.5:
-            image, mask = image[:, ::-1], mask[:, ::-1]
-        return np.ascontiguousarray(self._colours(image, rng)), np.ascontiguousarray(mask)
+        placement = self.place(mask, rng, ignore_index)
+        return self.colours(placement.photo(image, pad_colour), rng), placement.mask(mask, ignore_index)
 
-    def _rescale(self, image: Array, mask: Array, factor: float) -> tuple[Array, Array]:
-        size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-        shrink = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-        scaled = cv2.resize(image, size, interpolation=shrink)
-        return scaled.astype(np.uint8, copy=False), cv2.resize(
-            mask, size, interpolation=cv2.INTER_NEAREST_EXACT
-        ).astype(np.uint8, copy=False)
+    def place(self, mask: Array, rng: np.random.Generator, ignore_index: int = 255) -> Placement:
+        """Draws where the crop lies in a photo with these labels, uint8 H×W."""
+        factor = self._factor(rng)
+        height, width = (max(1, round(side * factor)) for side in mask.shape)
+        corner = self._corner(mask, (height, width), rng, ignore_index)
+        return Placement((height, width), corner, self.crop, self.flip and bool(rng.random() < 0.5))
 
-    def _place(self, mask: Array, rng: np.random.Generator, ignore_index: int) -> tuple[int, int]:
-        """The crop's corner; negative where the photo is smaller than the crop and lies somewhere inside it."""
-        spare = [size - crop for size, crop in zip(mask.shape, self.crop, strict=True)]
+    def _factor(self, rng: np.random.Generator) -> float:
+        low, high = self.scale
+        if not self.scale_step:
+            return float(rng.uniform(low, high))
+        return low + self.scale_step * int(rng.integers(int((high - low) / self.scale_step + 1e-6) + 1))
+
+    def _corner(
+        self, mask: Array, size: tuple[int, int], rng: np.random.Generator, ignore_index: int
+    ) -> tuple[int, int]:
+        """The crop's place in the photo that was brought to `size`."""
+        spare = [side - crop for side, crop in zip(size, self.crop, strict=True)]
         if rng.random() < self.class_crops:
-            classes = np.flatnonzero(np.bincount(mask.reshape(-1))).astype(
-                np.uint8
-            )  # np.unique takes three times as long
+            # np.unique takes three times as long.
+            classes = np.flatnonzero(np.bincount(mask.reshape(-1))).astype(np.uint8)
             classes = classes[classes != ignore_index]
             if len(classes):
                 places = np.flatnonzero(mask == rng.choice(classes))
-                centre = divmod(int(rng.choice(places)), mask.shape[1])
+                pixel = divmod(int(rng.choice(places)), mask.shape[1])
+                centre = [(2 * p + 1) * new // (2 * old) for p, new, old in zip(pixel, size, mask.shape, strict=True)]
                 offset = [int(rng.integers(crop)) for crop in self.crop]
-                return tuple(  # type: ignore[return-value]
+                top, left = (
                     int(np.clip(c - o, min(s, 0), max(s, 0))) for c, o, s in zip(centre, offset, spare, strict=True)
                 )
-        return tuple(int(rng.integers(min(s, 0), max(s, 0) + 1)) for s in spare)  # type: ignore[return-value]
+                return top, left
+        top, left = (int(rng.integers(min(s, 0), max(s, 0) + 1)) for s in spare)
+        return top, left
 
-    def _colours(self, image: Array, rng: np.random.Generator) -> Array:
+    def colours(self, image: Array, rng: np.random.Generator) -> Array:
+        """A photo, uint8 H×W×3, in other light and colours."""
         if not (self.brightness or self.contrast or self.saturation or self.gamma):
             return image
         gain, contrast, saturation, gamma = (
@@ -83,25 +158,3 @@ class Augmentation:
             grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
             image = cv2.addWeighted(image, saturation, grey, 1 - saturation, 0).astype(np.uint8, copy=False)
         return image
-
-
-def _cut(
-    image: Array,
-    mask: Array,
-    top: int,
-    left: int,
-    crop: tuple[int, int],
-    pad_colour: Array,
-    ignore_index: int,
-) -> tuple[Array, Array]:
-    height, width = crop
-    if top >= 0 and left >= 0 and top + height <= mask.shape[0] and left + width <= mask.shape[1]:
-        return image[top : top + height, left : left + width], mask[top : top + height, left : left + width]
-    out_image = np.empty((height, width, 3), np.uint8)
-    out_image[:] = pad_colour
-    out_mask = np.full((height, width), ignore_index, np.uint8)
-    rows = slice(max(top, 0), min(top + height, mask.shape[0]))
-    columns = slice(max(left, 0), min(left + width, mask.shape[1]))
-    target = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
-    out_image[target], out_mask[target] = image[rows, columns], mask[rows, columns]
-    return out_image, out_mask

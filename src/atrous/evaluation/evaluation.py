@@ -72,6 +72,10 @@ class Evaluation:
         judged = [photo for photo in self.photos if photo.miou is not None]
         return sorted(judged, key=lambda photo: photo.miou or 0.0)[:count]
 
+    def best(self, count: int) -> list[Photo]:
+        """The photos of the highest mean IoU, the highest first."""
+        return self.worst(len(self.photos))[::-1][:count]
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the scores, those that were asked for besides, and the cost."""
         told: dict[str, Any] = self.scores.to_dict()

@@ -1,5 +1,6 @@
 """An evaluation as one HTML page: scores, plots, and the photos that went worst."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -10,15 +11,16 @@ from atrous.data import SegmentationDataset
 from atrous.evaluation import pictures
 from atrous.evaluation.confusion import ConfusionMatrix
 from atrous.evaluation.evaluate import predict_all
-from atrous.evaluation.evaluation import Evaluation
+from atrous.evaluation.evaluation import Evaluation, Photo
 from atrous.evaluation.windows import Windows
-from atrous.inference import Failure, Predictor
+from atrous.inference import Failure, Predictor, Segmentation
 from atrous.inference.labelling import Keywords
 from atrous.viz import Page, overlay
 
 if TYPE_CHECKING:
     from atrous.evaluation.trimap import TrimapCurve
 
+SIDE_BY_SIDE = "The photo, the truth (void keeps the photo's colours) and the prediction."
 _WORST = 6
 _CONFUSIONS = 10
 _SHOWN_WIDTHS = (1, 2, 3, 5, 10, 15, 20, 30, 40)  # those of v1's figure
@@ -51,12 +53,7 @@ def write_report(
     page.heading("Classes")
     page.picture(pictures.class_bars(evaluation, dataset.classes.palette), "IoU of each class; the line is the mean.")
     page.table(*class_table(evaluation))
-    page.heading("Confusion")
-    page.picture(
-        pictures.confusion(evaluation.confusion),
-        "What each true class (row) was taken for (column), in % of it.",
-    )
-    page.table(["truth", "taken for", "% of the truth", "% of all pixels"], _confusions(evaluation.confusion))
+    add_confusion(page, evaluation.confusion)
     if evaluation.trimap:
         curve = evaluation.trimap.curve()
         page.heading("Along the outlines").text(_AROUND[curve.around])
@@ -68,7 +65,10 @@ def write_report(
             pictures.reliability(evaluation.calibration.reliability()),
             "How often the winning class is right against its probability; on the diagonal it could be believed.",
         )
-    _add_worst(page, evaluation, predictor, dataset, windows, options)
+    if worst := evaluation.worst(_WORST):
+        page.heading("The worst photos").text(SIDE_BY_SIDE)
+        add_photos(page, worst, predictor, dataset, windows, **options)
+        page.picture(pictures.legend(dataset.classes.names, dataset.classes.palette), "The classes' colours.")
     return page.save(path)
 
 
@@ -108,6 +108,13 @@ def class_table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     return ["class", *columns, "share of pixels"], rows
 
 
+def add_confusion(page: Page, matrix: ConfusionMatrix) -> None:
+    """The matrix as a picture, and the worst of it in numbers."""
+    page.heading("Confusion")
+    page.picture(pictures.confusion(matrix), "What each true class (row) was taken for (column), in % of it.")
+    page.table(["truth", "taken for", "% of the truth", "% of all pixels"], _confusions(matrix))
+
+
 def _confusions(matrix: ConfusionMatrix) -> list[list[str]]:
     """The pairs of classes that cost the most pixels, the worst first."""
     wrong = matrix.counts * (1 - np.eye(len(matrix.classes), dtype=np.int64))
@@ -127,32 +134,32 @@ def _curve_rows(curve: "TrimapCurve") -> list[list[str]]:
     ]
 
 
-def _add_worst(
+def add_photos(
     page: Page,
-    evaluation: Evaluation,
+    photos: Sequence[Photo],
     predictor: Predictor,
     dataset: SegmentationDataset,
-    windows: Windows | None,
-    options: Keywords,
+    windows: Windows | None = None,
+    **options: Unpack[Keywords],
 ) -> None:
-    worst = evaluation.worst(_WORST)
-    if not worst:
-        return
-    page.heading("The worst photos").text("The photo, the truth (void keeps the photo's colours) and the prediction.")
+    """A row for each photo, which is predicted once more: the photo, its truth and its prediction."""
     places = {photo: index for index, photo in enumerate(dataset.images)}
-    results = predict_all(predictor, [photo.path for photo in worst], windows, **options)
-    for photo, (result, _) in zip(worst, results, strict=True):
+    results = predict_all(predictor, [photo.path for photo in photos], windows, **options)
+    for photo, (result, _) in zip(photos, results, strict=True):
         if isinstance(result, Failure):  # it went away since it was judged
             continue
         truth = dataset.mask(places[photo.path])
-        colours = dataset.classes.palette
-        shown = [result.image, *(overlay(result.image, labels, colours, 0.7) for labels in (truth, result.labels))]
         captions = [f"{photo.path.name}: mean IoU {photo.miou:.1%}", "truth", "prediction"]
-        page.pictures(zip(map(_small, shown), captions, strict=True))
-    page.picture(pictures.legend(dataset.classes.names, dataset.classes.palette), "The classes' colours.")
+        page.pictures(zip(side_by_side(result, truth, dataset.classes.palette), captions, strict=True))
 
 
-def _small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """At most some 500 pixels a side: the page holds many of them."""
-    step = max(1, -(-max(picture.shape[:2]) // 512))
-    return np.ascontiguousarray(picture[::step, ::step])
+def side_by_side(
+    found: Segmentation, truth: NDArray[np.uint8], palette: Sequence[Sequence[int]], side: int = 512
+) -> list[NDArray[np.uint8]]:
+    """The photo, its true labels and the predicted ones, both laid over it: uint8 RGB of at most `side` pixels a side.
+
+    Void keeps the photo's colours.
+    """
+    step = max(1, -(-max(truth.shape) // side))
+    shown = [found.image, *(overlay(found.image, labels, palette, 0.7) for labels in (truth, found.labels))]
+    return [np.ascontiguousarray(picture[::step, ::step]) for picture in shown]

@@ -1,9 +1,13 @@
 """Training: recipes, samples, the loop. Needs the extra `train`."""
 
-from atrous.training.module import Trainee, make_optimizer
+from atrous.training.keeping import CHECKPOINT
+from atrous.training.module import Trainee
+from atrous.training.optimizer import make_optimizer
 from atrous.training.recipe import Recipe, changed_recipe, load_recipe
+from atrous.training.refusals import oddities
 from atrous.training.samples import Photos
-from atrous.training.train import CHECKPOINT, make_model, train, training_crops
+from atrous.training.starting import make_model, training_crops
+from atrous.training.train import train
 
 __all__ = [
     "CHECKPOINT",
@@ -14,6 +18,7 @@ __all__ = [
     "load_recipe",
     "make_model",
     "make_optimizer",
+    "oddities",
     "train",
     "training_crops",
 ]

@@ -1,15 +1,22 @@
-"""One training step, the optimiser and the schedule, as a Lightning module."""
+"""One training step, as a Lightning module."""
 
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel
 
 from atrous.models import SegmentationModel, shrink_labels
 from atrous.training.losses import Loss
-from atrous.training.recipe import OptimizerRecipe, Recipe
+from atrous.training.optimizer import make_optimizer, make_schedule
+from atrous.training.parallel import loss_over_all, total
+from atrous.training.recipe import Recipe
 
 
 class Trainee(lightning.LightningModule):  # type: ignore[misc]
@@ -17,7 +24,12 @@ class Trainee(lightning.LightningModule):  # type: ignore[misc]
 
     Args:
         criterion: of coarse logits and labels.
+
+    Attributes:
+        last_loss: of the last batch, over all processes.
     """
+
+    last_loss: Tensor
 
     def __init__(
         self, model: SegmentationModel, recipe: Recipe, ignore_index: int, criterion: Loss | None = None
@@ -30,33 +42,81 @@ class Trainee(lightning.LightningModule):  # type: ignore[misc]
         self.average: AveragedModel | None = None
         if recipe.ema_decay:
             self.average = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
+            self.average.requires_grad_(False)
+        self._compiled: Callable[[Tensor], list[tuple[Tensor, float]]] | None = None
+        self._whole: tuple[SegmentationModel, ...] = ()  # in a tuple, so that it is no part of the checkpoint
+        self._whole_at = -1
 
     @property
     def best_guess(self) -> nn.Module:
-        """The network to judge and to keep: the moving average where there is one."""
-        return self.model if self.average is None else self.average.module
+        """The network to judge and to keep: the moving average where there is one.
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
-        # Dropout depends on the step alone, so that a resumed run equals one that was never stopped.
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
+        Under FSDP a copy with all of the weights: every process must ask for it, once a step at least.
+        """
+        network = self.model if self.average is None else self.average.module
+        if not self._whole:
+            return network
+        if self._whole_at == self.global_step:
+            return self._whole[0]
+        state = network.state_dict()
+        whole = {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in state.items()}
+        self._whole[0].load_state_dict(whole)
+        self._whole_at = self.global_step
+        return self._whole[0]
+
+    def configure_model(self) -> None:
+        """Shares the weights out under FSDP. Compilation leaves their names, and so the checkpoint, as they are."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not self._whole:
+            self._whole = (deepcopy(self.model),)
+            mesh = self.device_mesh["data_parallel"]
+            for network in (self.model, *([] if self.average is None else [self.average.module])):
+                for parameter in network.parameters():
+                    parameter.data = parameter.data.contiguous()  # the only layout that it shares out
+                fully_shard(network, mesh=mesh)
+            register_fsdp_forward_method(self.model, "training_logits")
+        if self.recipe.compile:
+            self._compiled = torch.compile(self.model.training_logits)
+
+    def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
+        # Dropout depends on the batch and the process alone, so that a resumed run equals one that was never stopped.
+        number = self.current_epoch * int(self.trainer.num_training_batches) + index
+        seed = self.recipe.seed * 1_000_003 + number
+        torch.manual_seed(seed * self.trainer.world_size + self.global_rank)
         loss = self.loss(*batch)
-        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True)
-        return loss
+        photos = total(torch.tensor(len(batch[0]), device=loss.device))
+        value = self.last_loss = total(loss) / self.trainer.world_size
+        self.log("loss", value, prog_bar=True, on_step=False, on_epoch=True, batch_size=photos)
+        return loss * self._share(index)
 
-    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _share(self, index: int) -> float:
+        """By which a batch's loss is multiplied where an epoch's last step has fewer batches than the others.
+
+        Lightning divides by `accumulate` all the same.
+        """
+        batches, each = int(self.trainer.num_training_batches), self.recipe.accumulate
+        left = batches % each
+        return each / left if left and index >= batches - left else 1.0
+
+    def loss(self, images: Tensor, *truth: Tensor) -> Tensor:
         """Of N×3×h×w images and N×h×w labels: the criterion on all that the model gives to be judged in training."""
-        judged = self.model.training_logits(images.contiguous(memory_format=torch.channels_last))
-        align_corners = self.model.align_corners
-        losses = []
-        for logits, weight in judged:
-            truth = labels
-            if not self.recipe.upsample_logits:
-                truth = shrink_labels(labels, logits.shape[-2:], align_corners)
-            with torch.autocast(images.device.type, enabled=False):
-                losses.append(weight * self.criterion(logits, truth, self.ignore_index, align_corners))
-        return torch.stack(losses).sum()
+        judge = self._compiled or self.model.training_logits
+        judged = judge(images.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(images.device.type, enabled=False):
+            return torch.stack([weight * self.judge(logits, *truth) for logits, weight in judged]).sum()
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def judge(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss on one of the model's outputs, N×K×h×w."""
+        align_corners = self.model.align_corners
+        if not self.recipe.upsample_logits:
+            labels = shrink_labels(labels, logits.shape[-2:], align_corners)
+        return loss_over_all(self.criterion, logits, labels, self.ignore_index, align_corners)
+
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        super().optimizer_step(*args, **options)
+        self.follow()
+
+    def follow(self) -> None:
+        """Brings the moving average up to date, after each step of the optimiser."""
         if self.average is not None:
             self.average.update_parameters(self.model)
 
@@ -72,34 +132,5 @@ class Trainee(lightning.LightningModule):  # type: ignore[misc]
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = make_optimizer(self.model, self.recipe.optimizer)
-        steps = int(self.trainer.estimated_stepping_batches)
-        warmup = round(self.recipe.schedule.warmup_epochs * steps / self.recipe.schedule.epochs)
-        power = self.recipe.schedule.power
-
-        def factor(step: int) -> float:
-            ramp = min(1.0, (step + 1) / (warmup + 1))
-            return float(ramp * max(0.0, 1 - step / steps) ** power)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        schedule = make_schedule(optimizer, self.recipe.schedule, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def make_optimizer(model: SegmentationModel, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
-    """Four groups of parameters: backbone or head, decayed or not."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        in_backbone = name.startswith("backbone.")
-        depthwise = parameter.ndim == 4 and parameter.shape[1] == 1 and parameter.shape[-1] > 1
-        decays = parameter.ndim > 1 and not depthwise
-        groups.setdefault((in_backbone, decays), []).append(parameter)
-    settings = [
-        {
-            "params": parameters,
-            "lr": recipe.lr * (recipe.backbone_multiplier if in_backbone else 1.0),
-            "weight_decay": recipe.weight_decay if decays else 0.0,
-        }
-        for (in_backbone, decays), parameters in groups.items()
-    ]
-    if recipe.name == "adamw":
-        return torch.optim.AdamW(settings, lr=recipe.lr)
-    return torch.optim.SGD(settings, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)

@@ -1,6 +1,7 @@
 """Recipes: a training run as a YAML file, every key checked by name before a step runs."""
 
 from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from atrous.errors import RecipeError
 from atrous.models import list_models
-from atrous.settings import parse_override
+from atrous.settings import find_recipe, parse_override
 from atrous.training.losses import LossName
 
 Positive = Annotated[float, Field(gt=0)]
@@ -28,7 +29,8 @@ class ModelRecipe(_Section):
     options: dict[str, Any] = {}
     pretrained_backbone: str | None = None  # "imagenet", or a checkpoint of a classifier or of another DeepLab
     batch_norm_momentum: Share = 0.1
-    fixed_batch_norm: bool = False  # its statistics stay as they were loaded (v3, table 8: "BN")
+    # true: its statistics stay as they were loaded (v3, table 8: "BN"); all: its scale and shift too (v2's ResNet)
+    fixed_batch_norm: bool | Literal["all"] = False
 
     @model_validator(mode="after")
     def _known(self) -> "ModelRecipe":
@@ -42,6 +44,7 @@ class AugmentRecipe(_Section):
 
     crop: tuple[Annotated[int, Field(ge=33)], Annotated[int, Field(ge=33)]] = (513, 513)
     scale: tuple[Positive, Positive] = (0.5, 2.0)
+    scale_step: Annotated[float, Field(ge=0)] = 0.0  # the released code's factors are .25 apart; 0 draws any
     flip: bool = True
     brightness: Share = 0.0
     contrast: Share = 0.0
@@ -66,24 +69,75 @@ class LossRecipe(_Section):
 
 
 class OptimizerRecipe(_Section):
-    """SGD with Nesterov momentum as in the papers, or AdamW.
+    """SGD with momentum as in the papers, or AdamW.
 
     Biases, batch-norm values and depthwise kernels are not decayed (the released code decays no depthwise kernel).
+    A parameter's learning rate is `lr` times every multiplier that is for it.
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: Positive = 0.007
     momentum: Share = 0.9
+    nesterov: bool = False  # of the papers' trainings, Xception's on ImageNet alone used it
     weight_decay: Annotated[float, Field(ge=0)] = 4e-5
     backbone_multiplier: Positive = 1.0
+    bias_multiplier: Positive = 1.0  # of convolutions' biases, not of batch norm's shift
+    # By the start of parameters' names, e.g. {logits: 10}.
+    multipliers: dict[str, Positive] = {}
+
+    @model_validator(mode="after")
+    def _momentum_to_look_ahead_with(self) -> "OptimizerRecipe":
+        if self.nesterov and not (self.momentum and self.name == "sgd"):
+            raise ValueError("nesterov: only for sgd with a momentum above 0")
+        return self
+
+
+class DistillRecipe(_Section):
+    """How `atrous distill` learns from a teacher; see `atrous.training.distillation`. `atrous train` refuses it."""
+
+    temperature: Positive = 1.0  # above 1 the teacher's second thoughts count for more
+    confidence: Annotated[float, Field(ge=0)] = 1.0  # a pixel counts by its teacher's largest probability to this power
+    labelled: Annotated[float, Field(gt=0, lt=1)] = 0.5  # the share of samples and loss that --data has, if it is given
+    held_out: Annotated[int, Field(ge=1)] = 100  # photos that judge the student, unless --data has a split that does
 
 
 class ScheduleRecipe(_Section):
-    """Poly: lr · (1 - step / steps)^power (v2, section 4.1.1), behind a linear warm-up."""
+    """How long, and the learning rate's fall, behind a linear warm-up.
 
-    epochs: Annotated[int, Field(ge=1)]
+    The length is given in `epochs` or in `steps` of the optimiser, the papers' iterations. "poly" is
+    lr · (1 - step / steps)^power (v2, section 4.1.1); "step" multiplies by `drop_factor` every `drop_every` steps (v1).
+    """
+
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
+    policy: Literal["poly", "step"] = "poly"
     power: Positive = 0.9
+    drop_every: Annotated[int, Field(ge=1)] = 2000
+    drop_factor: Share = 0.1
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "ScheduleRecipe":
+        if (self.epochs is None) == (self.steps is None):
+            both = "both epochs and steps" if self.epochs else "neither epochs nor steps"
+            raise ValueError(f"{both}: give one of them, and null for the other")
+        if self.warmup_epochs and not self.epochs:
+            raise ValueError("warmup_epochs: only where the length is given in epochs")
+        if self.epochs and self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs: {self.warmup_epochs:g} of {self.epochs} epochs leave none at full rate")
+        return self
+
+    def epochs_of(self, batches: int, accumulate: int = 1) -> int:
+        """How many epochs are begun, each of so many batches, of which `accumulate` make a step."""
+        return self.epochs or ceil((self.steps or 0) / ceil(batches / accumulate))
+
+
+class StageRecipe(BaseModel):
+    """One of several trainings that follow one another: a name, and changes of the recipe that it stands in."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
 
 
 class Recipe(_Section):
@@ -95,26 +149,52 @@ class Recipe(_Section):
     loss: LossRecipe = LossRecipe()
     optimizer: OptimizerRecipe = OptimizerRecipe()
     schedule: ScheduleRecipe
+    distill: DistillRecipe | None = None
     batch_size: Annotated[int, Field(ge=1)] = 16
     upsample_logits: bool = True  # False shrinks the labels to the logits, as before v3 (v3, section 4.1)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    accumulate: Annotated[int, Field(ge=1)] = 1  # batches whose gradients are added up before a step
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False  # torch.compile
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     train_split: str = "train"
     val_split: str = "val"
     val_scale: Positive = 1.0  # the size at which photos are judged, as a factor; the labels keep theirs
     validate_every: Annotated[int, Field(ge=1)] = 1
+    early_stop: Annotated[int, Field(ge=0)] = 0  # stops after so many validations without a better one; 0 never
     seed: int = 0
     licence: str = ""
     description: str = ""
+    stages: tuple[StageRecipe, ...] = ()
+
+    @model_validator(mode="after")
+    def _possible_stages(self) -> "Recipe":
+        self.stage_recipes()
+        return self
+
+    def stage_recipes(self) -> list["Recipe"]:
+        """The recipe of each stage, changes applied; the recipe alone where it has no stages."""
+        if not self.stages:
+            return [self]
+        base = self.model_dump(exclude={"stages"})
+        recipes = []
+        for index, stage in enumerate(self.stages):
+            changes = stage.model_extra or {}
+            if "stages" in changes:
+                raise ValueError(f"stages.{index}.stages: a stage has none of its own")
+            try:
+                recipes.append(Recipe.model_validate(_merged(base, changes)))
+            except ValidationError as error:
+                raise ValueError(f"stages.{index}.{_first(error)}") from error
+        return recipes
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """Reads a recipe and applies `overrides` of the form "optimizer.lr=0.01".
+    """Reads a recipe, a file or the name of one that Atrous comes with, and applies `overrides`, "optimizer.lr=0.01".
 
     Raises:
         RecipeError: no such file, an unknown key or an impossible value, each named.
     """
-    path = Path(path)
+    path = find_recipe(path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -135,7 +215,7 @@ def changed_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: an unknown key or an impossible value.
     """
-    values = recipe.model_dump()
+    values = {**recipe.model_dump(), "stages": [stage.model_dump() for stage in recipe.stages]}
     for key, value in changes.items():
         _change(values, key, value)
     return _validated(values, "changed recipe")
@@ -143,18 +223,42 @@ def changed_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 def _change(values: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
+    inner: dict[str, Any] | list[Any] = values
     for part in path:
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):
+        inner = inner[_index(inner, part, key)] if isinstance(inner, list) else inner.setdefault(part, {})
+        if not isinstance(inner, dict | list):
             raise RecipeError(f"--set {key}: {part} holds a value, not further keys")
-    values[last] = value
+    if isinstance(inner, list):
+        inner[_index(inner, last, key)] = value
+    else:
+        inner[last] = value
+
+
+def _index(values: list[Any], part: str, key: str) -> int:
+    if not part.isdecimal() or int(part) >= len(values):
+        raise RecipeError(f"--set {key}: {part} is none of 0 to {len(values) - 1}")
+    return int(part)
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with changes, mapping by mapping."""
+    merged = dict(values)
+    for key, value in changes.items():
+        own = merged.get(key)
+        merged[key] = _merged(own, value) if isinstance(own, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def _validated(values: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        raise RecipeError(f"{source}: {where}: {message}" + (f" (got {first['input']!r})" if where else "")) from error
+        raise RecipeError(f"{source}: {_first(error)}") from error
+
+
+def _first(error: ValidationError) -> str:
+    """The first mistake, in one line: its key, what is wrong, and what was given."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message} (got {first['input']!r})" if where else message

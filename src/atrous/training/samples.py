@@ -1,13 +1,14 @@
 """What a training step is fed: augmented crops, the same for the same seed, epoch and photo."""
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, default_collate
 
 from atrous.data import Augmentation
 from atrous.weights import ModelCard
@@ -41,10 +42,56 @@ class EpochSampler(Sampler[int]):
         return (self.epoch * self.count + int(index) for index in order)
 
 
+class SharedBatches(Sampler[list[int]]):
+    """One process's share of every batch: together the batches are those that one process alone would take.
+
+    In an epoch's last batch, which may be smaller than there are processes, a share may be empty.
+    """
+
+    def __init__(self, sampler: EpochSampler, batch_size: int, rank: int = 0, processes: int = 1) -> None:
+        self.sampler, self.rank, self.processes = sampler, rank, processes
+        self.batches = BatchSampler(sampler, batch_size, drop_last=False)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch[self.rank :: self.processes] for batch in self.batches)
+
+
+def make_loader(samples: Dataset[Any], batches: SharedBatches, workers: int, pin_memory: bool) -> DataLoader[Any]:
+    """Batches of samples, prepared by so many processes, which stay from epoch to epoch; 0 prepares them in this one.
+
+    Args:
+        pin_memory: whether they are laid where a GPU can fetch them by itself.
+    """
+    return DataLoader(
+        samples,
+        batch_sampler=batches,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+        collate_fn=partial(_stacked, samples),
+    )
+
+
+def _stacked(samples: Dataset[Any], items: list[Any]) -> Any:
+    if items:
+        return default_collate(items)
+    return [tensor[:0] for tensor in default_collate([samples[0]])]
+
+
 Photos: TypeAlias = Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
 
-class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
+class Samples(Dataset[tuple[Tensor, ...]]):
+    """Tensors by their number, as `EpochSampler` counts: the image first, then what its loss asks for."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+class TrainingCrops(Samples):
     """Items are a 3×h×w normalised float32 image and its h×w uint8 labels.
 
     Args:
@@ -66,5 +113,8 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
         epoch, index = divmod(number, len(self.pairs))
         rng = np.random.default_rng((self.seed, epoch, index))
         image, mask = self.augmentation(*self.pairs[index], rng, self.pad_colour, self.ignore_index)
-        normalised = (image.astype(np.float32) - self.mean) / self.std
-        return torch.from_numpy(normalised).permute(2, 0, 1), torch.from_numpy(mask)
+        return self.normalised(image), torch.from_numpy(mask)
+
+    def normalised(self, image: NDArray[np.uint8]) -> Tensor:
+        """uint8 H×W×3 to the network's float32 3×H×W."""
+        return torch.from_numpy((image.astype(np.float32) - self.mean) / self.std).permute(2, 0, 1)
