@@ -1,0 +1,85 @@
+"""What each ingredient of a recipe gives on a street that training did not see: CamVid, a sequence left out at a time.
+
+    python benchmarks/ingredients.py CAMVID [--recipe recipes/camvid_small.yaml] [--out runs/ingredients]
+
+CamVid's validation images are of a sequence that training holds too, so they flatter. Here the training images are
+divided by their sequences (0001TP at dusk, 0006R0 and 0016E5 by day): each of the first two is left out once, and the
+model judged by it. One run is a recipe, a left-out sequence and a seed; what is finished is not run again.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from atrous.data import CachedDataset, open_dataset
+from atrous.training import CHECKPOINT, changed_recipe, load_recipe, train
+from record import record
+
+LEFT_OUT = ("0001TP", "0006R0")
+LIGHT = {"augment.brightness": 0.3, "augment.contrast": 0.3, "augment.saturation": 0.4, "augment.gamma": 0.3}
+INGREDIENTS: dict[str, dict[str, Any]] = {
+    "the recipe": {},
+    "other light": LIGHT,
+    "much other light": {key: 2 * value for key, value in LIGHT.items()},
+    "no crops around classes": {"augment.class_crops": 0.0},
+    "all crops around classes": {"augment.class_crops": 1.0},
+    "scales .25 to 1": {"augment.scale": (0.25, 1.0)},
+    "moving average": {"ema_decay": 0.98},
+    "with Dice": {"loss.parts": {"cross_entropy": 1.0, "dice": 0.5}},
+    "with Lovász": {"loss.parts": {"cross_entropy": 1.0, "lovasz": 0.5}},
+    "hardest quarter": {"loss.hardest": 0.25},
+    "bounded class weights": {"loss.class_weights": "bounded"},
+    "output stride 8": {"model.output_stride": 8},
+    "EfficientNet-Lite1": {"model.name": "deeplabv3plus_efficientnet_lite1"},
+    "EfficientNet-Lite2": {"model.name": "deeplabv3plus_efficientnet_lite2"},
+    "twice as long": {"schedule.epochs": 10},
+}
+
+
+def divide(camvid: Path, sequence: str, folder: Path) -> Path:
+    """A data set whose val is one of the training split's sequences, and whose train the others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, place in {"images": "images/train", "masks": "masks/train", "classes.json": "classes.json"}.items():
+        if not (folder / name).exists():
+            (folder / name).symlink_to((camvid / place).resolve())
+    names = sorted(path.stem for path in (camvid / "images/train").iterdir())
+    for split, wanted in (("train", False), ("val", True)):
+        chosen = [name for name in names if name.startswith(sequence) == wanted]
+        (folder / f"{split}.txt").write_text("\n".join(chosen) + "\n")
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("camvid", type=Path)
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/camvid_small.yaml"))
+    parser.add_argument("--out", type=Path, default=Path("runs/ingredients"))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", nargs="*", default=list(INGREDIENTS))
+    given = parser.parse_args()
+    base = load_recipe(given.recipe)
+    data = {name: divide(given.camvid, name, given.out / f"without_{name}") for name in LEFT_OUT}
+    photos = {name: CachedDataset(open_dataset(folder, "train")) for name, folder in data.items()}
+    scores: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for seed in range(1, given.seeds + 1):
+        for what, changes in INGREDIENTS.items():
+            if what not in given.only:
+                continue
+            for name, folder in data.items():
+                out = given.out / f"{what.replace(' ', '_')}-{name}-{seed}"
+                finished = out / "scores.json"
+                if not finished.exists():
+                    resume = (out / CHECKPOINT).exists()
+                    recipe = changed_recipe(base, {**changes, "seed": seed, "validate_every": 1000})
+                    found = train(recipe, folder, out, resume=resume, workers=0, photos=photos[name])
+                    finished.write_text(json.dumps(found.to_dict()))
+                scores.setdefault(what, {}).setdefault(name, []).append(json.loads(finished.read_text()))
+            row = {name: statistics.mean(s["miou"] for s in found) for name, found in scores[what].items()}
+            print(f"{what:28} " + "  ".join(f"{name} {value:6.2%}" for name, value in row.items()), flush=True)
+    print(record("ingredients", {"recipe": given.recipe.name, "left out": scores}))
+
+
+if __name__ == "__main__":
+    main()
