@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from atrous.cli.openmp import leave_cores_to_others
 from atrous.cli.predict import parse_scales
 from atrous.errors import AtrousError
 
@@ -23,6 +24,7 @@ def distill(
 ) -> None:
     """Train a student on a teacher's labels of photos; --out then holds one that `atrous predict --model` takes."""
     chosen = parse_scales(scales)
+    leave_cores_to_others()
     try:
         from atrous.training import load_recipe, oddities
         from atrous.training.distillation import distill as run

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from atrous.cli.openmp import leave_cores_to_others
 from atrous.errors import AtrousError
 
 
@@ -37,6 +38,7 @@ def train(
     ),
 ) -> None:
     """Train a model; --out then holds one that `atrous predict --model` takes."""
+    leave_cores_to_others()
     try:
         from atrous.training import load_recipe, oddities
         from atrous.training import train as run
