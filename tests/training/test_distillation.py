@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from together import together
 
 from atrous.data import Augmentation, Classes, open_dataset
 from atrous.data.masks import PictureMasks
@@ -32,6 +31,7 @@ from atrous.training.recipe import DistillRecipe
 from atrous.training.samples import EpochSampler, TrainingCrops
 from atrous.weights import ModelCard, read_card, save_model
 from data_sets import photo, sky_over_ground
+from together import together
 
 CLASSES = Classes(("sky", "ground"), ((0, 0, 9), (9, 9, 0)))
 CARD = ModelCard(CLASSES.names, CLASSES.palette, licence="CC0")
