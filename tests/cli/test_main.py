@@ -124,3 +124,8 @@ def test_ctrl_c_while_predicting_ends_soon_and_leaves_no_half_file(photos, model
     assert process.returncode == 130
     assert stderr.splitlines()[-1] == "atrous: interrupted"
     assert {path.suffix for path in out.iterdir()} <= {".png", ".jpg"}
+
+
+def test_python_m_atrous_is_the_command_too():
+    done = subprocess.run([sys.executable, "-m", "atrous", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"atrous {__version__}"
