@@ -19,9 +19,11 @@ def two_workers():
     ray = pytest.importorskip("ray")
     pytest.importorskip("ray.data")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    before = signal.getsignal(signal.SIGTERM)  # Ray leaves handlers of its own, in Python and below it
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80 << 20)
     yield
     ray.shutdown()
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

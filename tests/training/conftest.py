@@ -1,12 +1,21 @@
 """A labelled folder whose pixels can be counted by hand."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tiny_network import forget_tiny, register_tiny
+
+
+@pytest.fixture(autouse=True)
+def _no_handler():
+    """SIGTERM as in a fresh program: a library that another test of this process ran may have left a handler."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -10,14 +10,6 @@ from atrous.training import stopping
 from atrous.training.stopping import ending_on_sigterm
 
 
-@pytest.fixture(autouse=True)
-def _no_handler():
-    """As in a fresh program: a library that another test of this process ran may have left a handler of its own."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
-
-
 def test_the_signal_is_an_exit_within_the_block_alone():
     with pytest.raises(SystemExit) as ended, ending_on_sigterm():
         signal.raise_signal(signal.SIGTERM)
