@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from atrous.cli.extras import needs_lightning
 from atrous.errors import AtrousError
 
 if TYPE_CHECKING:
@@ -31,14 +32,10 @@ def ablate(
     device: str = typer.Option("auto", help="auto, cpu, cuda or mps."),
 ) -> None:
     """Run a table of the papers on your data: an estimate, then runs by seeds, then the table beside the paper's."""
-    try:
+    with needs_lightning("ablation"):
         from atrous.ablation import find_experiment, make_plan, pending, run_plan
         from atrous.settings import parse_override
         from atrous.training import load_recipe
-    except ModuleNotFoundError as error:
-        if error.name != "lightning":
-            raise
-        raise AtrousError("ablation needs Lightning: pip install 'atrous[train]'") from None
     if not name:
         _list()
         return

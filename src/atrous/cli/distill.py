@@ -4,9 +4,9 @@ from pathlib import Path
 
 import typer
 
+from atrous.cli.extras import needs_lightning
 from atrous.cli.openmp import leave_cores_to_others
 from atrous.cli.predict import parse_scales
-from atrous.errors import AtrousError
 
 
 def distill(
@@ -25,14 +25,10 @@ def distill(
     """Train a student on a teacher's labels of photos; --out then holds one that `atrous predict --model` takes."""
     chosen = parse_scales(scales)
     leave_cores_to_others()
-    try:
+    with needs_lightning("training"):
         from atrous.training import load_recipe, oddities
         from atrous.training.distillation import distill as run
         from atrous.training.distillation import soft_lesson
-    except ModuleNotFoundError as error:
-        if error.name != "lightning":
-            raise
-        raise AtrousError("training needs Lightning: pip install 'atrous[train]'") from None
     from atrous.cli.progress import report
     from atrous.data import find_images
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import typer
 
+from atrous.cli.extras import needs_lightning
 from atrous.cli.openmp import leave_cores_to_others
-from atrous.errors import AtrousError
 
 
 def _list_recipes(asked: bool) -> None:
@@ -39,14 +39,10 @@ def train(
 ) -> None:
     """Train a model; --out then holds one that `atrous predict --model` takes."""
     leave_cores_to_others()
-    try:
+    with needs_lightning("training"):
         from atrous.training import load_recipe, oddities
         from atrous.training import train as run
         from atrous.training.parallel import is_first
-    except ModuleNotFoundError as error:
-        if error.name != "lightning":
-            raise
-        raise AtrousError("training needs Lightning: pip install 'atrous[train]'") from None
     settings = load_recipe(recipe, overrides)
     for line in oddities(settings) if is_first() else ():
         typer.echo(f"atrous: {line}", err=True)

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from atrous.data import SegmentationDataset
+from atrous.errors import RecipeError
 from atrous.evaluation import Scores, evaluate
 from atrous.evaluation.processes import share
 from atrous.evaluation.report import side_by_side
@@ -220,6 +221,11 @@ class Keeper(Callback):  # type: ignore[misc]
                 scale=scale,
             )
         return scores
+
+
+def second_run(out: Path) -> RecipeError:
+    """The error of a run that would begin where there is one."""
+    return RecipeError(f"{out}: holds a run already; add --resume to go on with it, or give another --out")
 
 
 def _steps(trainer: lightning.Trainer) -> int:

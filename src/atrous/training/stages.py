@@ -15,7 +15,7 @@ from torch import Tensor
 from atrous.errors import RecipeError
 from atrous.evaluation import Scores
 from atrous.models import SegmentationModel
-from atrous.training.keeping import CHECKPOINT
+from atrous.training.keeping import CHECKPOINT, second_run
 from atrous.training.live import Live
 from atrous.training.recipe import Recipe, changed_recipe
 from atrous.weights import ModelCard, read_card
@@ -39,7 +39,7 @@ def run_stages(recipe: Recipe, out: Path, resume: bool, run: RunStage) -> Scores
     folders = [*(out / f"stage-{index}" for index in range(len(stages) - 1)), out]
     begun = [index for index, folder in enumerate(folders) if (folder / CHECKPOINT).exists()]
     if begun and not resume:
-        raise RecipeError(f"{out}: holds a run already; add --resume to go on with it, or give another --out")
+        raise second_run(out)
     first = begun[-1] if begun else 0
     for index in range(first, len(stages)):
         stage, start = stages[index], folders[index - 1] if index else None

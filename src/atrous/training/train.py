@@ -20,7 +20,7 @@ from atrous.evaluation import Scores
 from atrous.files import remove_unfinished
 from atrous.inference.devices import choose_device
 from atrous.ops import keep_freed_memory
-from atrous.training.keeping import CHECKPOINT, Keeper
+from atrous.training.keeping import CHECKPOINT, Keeper, second_run
 from atrous.training.lesson import Lesson
 from atrous.training.module import Trainee
 from atrous.training.parallel import find_processes, is_first, plugins, strategy_of
@@ -94,7 +94,7 @@ def train(
     checkpoint = out / CHECKPOINT
     going_on = resume and checkpoint.is_file()  # killed before the first one, a run begins again
     if not going_on and checkpoint.exists():
-        raise RecipeError(f"{out}: holds a run already; add --resume to go on with it, or give another --out")
+        raise second_run(out)
     lesson = data if isinstance(data, Lesson) else _labelled(recipe, data, photos, processes.devices)
     refuse_one_class(lesson.train)
     for name in ("lightning.pytorch", "lightning.fabric"):
