@@ -1,5 +1,6 @@
 """What a training step is fed: augmented crops, the same for the same seed, epoch and photo."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -84,11 +85,12 @@ def _stacked(samples: Dataset[Any], items: list[Any]) -> Any:
 Photos: TypeAlias = Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
 
-class Samples(Dataset[tuple[Tensor, ...]]):
+class Samples(Dataset[tuple[Tensor, ...]], ABC):
     """Tensors by their number, as `EpochSampler` counts: the image first, then what its loss asks for."""
 
+    @abstractmethod
     def __len__(self) -> int:
-        raise NotImplementedError
+        """How many an epoch has."""
 
 
 class TrainingCrops(Samples):
