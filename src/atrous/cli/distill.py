@@ -5,7 +5,6 @@ from pathlib import Path
 import typer
 
 from atrous.cli.extras import needs_lightning
-from atrous.cli.openmp import leave_cores_to_others
 from atrous.cli.predict import parse_scales
 
 
@@ -24,7 +23,6 @@ def distill(
 ) -> None:
     """Train a student on a teacher's labels of photos; --out then holds one that `atrous predict --model` takes."""
     chosen = parse_scales(scales)
-    leave_cores_to_others()
     with needs_lightning("training"):
         from atrous.training import load_recipe, oddities
         from atrous.training.distillation import distill as run

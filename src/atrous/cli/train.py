@@ -5,7 +5,6 @@ from pathlib import Path
 import typer
 
 from atrous.cli.extras import needs_lightning
-from atrous.cli.openmp import leave_cores_to_others
 
 
 def _list_recipes(asked: bool) -> None:
@@ -38,7 +37,6 @@ def train(
     ),
 ) -> None:
     """Train a model; --out then holds one that `atrous predict --model` takes."""
-    leave_cores_to_others()
     with needs_lightning("training"):
         from atrous.training import load_recipe, oddities
         from atrous.training import train as run

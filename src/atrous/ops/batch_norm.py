@@ -96,39 +96,25 @@ class _BatchNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, running: Running, eps: float, frozen: bool, clip: Clip
     ) -> Tensor:
         # numba takes half a second to import, which only training needs to wait for.
-        from atrous.ops.batch_norm_cpu import moments, normalise
+        from atrous.ops.batch_norm_cpu import Scale, Table, batch_scale, normalise
 
-        if frozen:
-            mean, variance = running.mean, running.variance
-        else:
-            count = x.numel() // x.shape[1]
-            mean, variance = moments(x)
-            running.mean.lerp_(mean.to(running.mean.dtype), running.momentum)
-            running.variance.lerp_((variance * (count / (count - 1))).to(running.variance.dtype), running.momentum)
-        mean, deviation = mean.float(), (variance.double() + eps).rsqrt().float()
-        scale = deviation * weight
-        ctx.save_for_backward(x, mean, deviation, scale, bias)
+        table = Table(x)
+        ctx.scale = Scale.of(running, weight, bias, eps) if frozen else batch_scale(table, running, weight, bias, eps)
+        ctx.save_for_backward(x)
         ctx.frozen, ctx.clip = frozen, clip
-        return normalise(x, mean, scale, bias, clip)
+        return normalise(table, ctx.scale, clip)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        from atrous.ops.batch_norm_cpu import input_gradient, sums
+        from atrous.ops.batch_norm_cpu import Table, gradients, input_gradient
 
-        x, mean, deviation, scale, bias = ctx.saved_tensors
-        grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        limits = mean, scale, bias, ctx.clip
+        x = ctx.saved_tensors[0]
+        table, incoming = Table(x), Table(grad.to(x.dtype).contiguous(memory_format=torch.channels_last))
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        slope = offset = torch.zeros_like(mean)
-        grad_x = grad_weight = grad_bias = None
+        slope = grad_x = grad_weight = grad_bias = None
         if wants_weight or wants_bias or not ctx.frozen:
-            plain, centred = sums(grad, x, *limits)
-            grad_weight, grad_bias = (centred * deviation).float(), plain.float()
-            if not ctx.frozen:
-                count = x.numel() // x.shape[1]
-                slope = (-scale * deviation**2 * centred / count).float()
-                offset = (-scale * plain / count).float()
+            grad_weight, grad_bias, slope = gradients(incoming, table, ctx.scale, ctx.clip)
         if wants_x:
-            grad_x = input_gradient(grad, x, *limits, slope, offset)
+            grad_x = input_gradient(incoming, table, ctx.scale, ctx.clip, None if ctx.frozen else slope)
         return grad_x, grad_weight, grad_bias, None, None, None, None

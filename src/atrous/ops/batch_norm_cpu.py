@@ -4,7 +4,7 @@ An N×C×H×W tensor is a table of N·H·W rows. Where C is small several rows c
 columns are worth their start; what is found for a long row's columns is put together at the end.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -29,106 +29,163 @@ from atrous.ops.lanes import (
 from atrous.ops.threads import split
 
 if TYPE_CHECKING:
-    from atrous.ops.batch_norm import Clip
+    from atrous.ops.batch_norm import Clip, Running
+
+Floats = NDArray[np.float32]
 
 _LONG = 256  # columns from which a row is long enough
 _BLOCK = 16384  # numbers whose sums are taken in float32, and which stay in the nearest caches meanwhile
 _LARGE = 16 << 20  # bytes of an output from which the next to read it finds little of it in a cache
 
 
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Each channel's mean and biased variance, in float64."""
-    channels = x.shape[1]
-    table, group = _table(x)
-    columns = channels * group
-    rows = len(table) // columns
+class Table:
+    """A tensor's numbers in channels-last order, as rows of channels.
 
-    def part(start: int, stop: int) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
-        mean, spread = np.zeros(columns), np.zeros(columns)
-        _moments(table, mean, spread, max(1, _BLOCK // columns), start, stop)
-        return stop - start, mean, spread
+    Attributes:
+        numbers: all of them, in one row.
+        group: how many rows make a long one; the rows divide by it.
+        rows: how many long rows there are.
+    """
 
-    counts, means, spreads = zip(*split(rows, part), strict=True)
-    # Long rows' columns are channels time and again; every one stands for as many rows as its thread has seen.
-    weights = np.repeat(np.array(counts, np.float64), group)[:, None] / (rows * group)
-    part_means = np.concatenate(means).reshape(-1, channels)
-    mean = (weights * part_means).sum(0)
-    variance = np.concatenate(spreads).reshape(-1, channels).sum(0) / (rows * group)
-    variance += (weights * (part_means - mean) ** 2).sum(0)
-    return torch.from_numpy(mean), torch.from_numpy(variance)
+    def __init__(self, x: Tensor) -> None:
+        self.tensor = x
+        self.channels = x.shape[1]
+        self.rows, self.group = x.numel() // self.channels, 1
+        while (self.channels * self.group < _LONG or self.channels * self.group % LANES) and self.rows % 2 == 0:
+            self.group *= 2
+            self.rows //= 2
+        self.numbers = as_numpy(x.permute(0, 2, 3, 1).reshape(-1))
+
+    def like(self) -> "Table":
+        """An empty one of the same shape."""
+        return Table(torch.empty_like(self.tensor))
+
+    @property
+    def is_large(self) -> bool:
+        size = self.tensor.element_size()
+        return self.numbers.nbytes >= _LARGE and self.tensor.data_ptr() % (LANES * size) == 0
 
 
-def normalise(x: Tensor, mean: Tensor, scale: Tensor, bias: Tensor, limits: "Clip") -> Tensor:
-    """(x - mean) · scale + bias, clipped."""
-    table, group = _table(x)
-    out = torch.empty_like(x)
-    coefficients = _coefficients(group, mean, scale, bias)
-    written, low, high = _table(out)[0], np.float32(limits.low), np.float32(limits.high)
+class Scale(NamedTuple):
+    """What a channel is normalised by, C numbers each: (x - mean) · factor + bias, factor = deviation · weight."""
+
+    mean: Floats
+    factor: Floats
+    bias: Floats
+    deviation: Floats  # 1 / √(variance + eps)
+
+    @classmethod
+    def of(cls, running: "Running", weight: Tensor, bias: Tensor, eps: float) -> "Scale":
+        """By the statistics that are kept."""
+        deviation = (running.variance.double() + eps).rsqrt().float()
+        return cls(
+            running.mean.float().numpy().copy(),
+            (deviation * weight.detach()).numpy(),
+            bias.detach().numpy().copy(),
+            deviation.numpy(),
+        )
+
+
+def batch_scale(x: Table, running: "Running", weight: Tensor, bias: Tensor, eps: float) -> Scale:
+    """By the batch's own statistics, which move `running` in place."""
+    columns = x.channels * x.group
+    block = max(1, _BLOCK // columns)
+
+    def part(start: int, stop: int) -> tuple[int, NDArray[np.float64]]:
+        found = np.zeros((2, columns))
+        _moments(x.numbers, found[0], found[1], block, start, stop)
+        return stop - start, found
+
+    counts, parts = zip(*split(x.rows, part), strict=True)
+    scale = Scale(*np.empty((4, x.channels), np.float32))
+    kept = running.mean.numpy(), running.variance.numpy(), running.momentum
+    _settle(np.array(counts), np.stack(parts), *kept, weight.detach().numpy(), bias.detach().numpy(), eps, *scale)
+    return scale
+
+
+def normalise(x: Table, scale: Scale, limits: "Clip") -> Tensor:
+    """(x - mean) · factor + bias, clipped."""
+    out = x.like()
+    large, low, high = out.is_large, np.float32(limits.low), np.float32(limits.high)
     split(
-        len(table) // len(coefficients[0]),
-        lambda start, stop: _normalise(table, written, _is_large(out), *coefficients, low, high, start, stop),
+        x.rows,
+        lambda start, stop: _normalise(x.numbers, out.numbers, large, *scale[:3], x.group, low, high, start, stop),
     )
-    return out
+    return out.tensor
 
 
-def sums(grad: Tensor, x: Tensor, mean: Tensor, scale: Tensor, bias: Tensor, limits: "Clip") -> tuple[Tensor, Tensor]:
-    """Each channel's sum, in float64, of the gradient that passes the clip, and of that times (x - mean)."""
-    channels = x.shape[1]
-    table, group = _table(x)
-    coefficients = _coefficients(group, mean, scale, bias)
-    columns, low, high = channels * group, np.float32(limits.low), np.float32(limits.high)
+def gradients(grad: Table, x: Table, scale: Scale, limits: "Clip") -> tuple[Tensor, Tensor, Floats]:
+    """Those of weight and bias, C each; and 2×C, by how much each channel's input gradient rises with x and anyway.
+
+    Both come of two sums: of the gradient that passes the clip, and of that times (x - mean).
+    """
+    columns, low, high = x.channels * x.group, np.float32(limits.low), np.float32(limits.high)
+    block = max(1, _BLOCK // columns)
 
     def part(start: int, stop: int) -> NDArray[np.float64]:
         found = np.zeros((2, columns))
-        block = max(1, _BLOCK // columns)
-        _sums(table, _table(grad)[0], *coefficients, low, high, found[0], found[1], block, start, stop)
+        _sums(x.numbers, grad.numbers, *scale[:3], x.group, low, high, found[0], found[1], block, start, stop)
         return found
 
-    plain, centred = sum(split(len(table) // columns, part)).reshape(2, group, channels).sum(1)
-    return torch.from_numpy(plain), torch.from_numpy(centred)
+    plain, centred = np.add.reduce(split(x.rows, part)).reshape(2, x.group, x.channels).sum(1)
+    count, deviation = x.rows * x.group, scale.deviation
+    slope = np.empty((2, x.channels), np.float32)
+    slope[0] = -scale.factor * np.float64(deviation) ** 2 * centred / count
+    slope[1] = -scale.factor * plain / count
+    return torch.from_numpy((centred * deviation).astype(np.float32)), torch.from_numpy(plain.astype(np.float32)), slope
 
 
-def input_gradient(
-    grad: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    limits: "Clip",
-    slope: Tensor,
-    offset: Tensor,
-) -> Tensor:
-    """scale · the gradient that passes the clip + slope · (x - mean) + offset."""
-    table, group = _table(x)
-    out = torch.empty_like(x)
-    coefficients = _coefficients(group, mean, scale, bias, slope, offset)
-    incoming, written = _table(grad)[0], _table(out)[0]
-    low, high = np.float32(limits.low), np.float32(limits.high)
+def input_gradient(grad: Table, x: Table, scale: Scale, limits: "Clip", slope: Floats | None) -> Tensor:
+    """factor · the gradient that passes the clip, and, without `slope` nothing else, slope · (x - mean) + offset."""
+    out = x.like()
+    large, low, high = out.is_large, np.float32(limits.low), np.float32(limits.high)
+    rise, offset = np.zeros((2, x.channels), np.float32) if slope is None else slope
     split(
-        len(table) // len(coefficients[0]),
+        x.rows,
         lambda start, stop: _input_gradient(
-            table, incoming, written, _is_large(out), *coefficients, low, high, start, stop
+            x.numbers, grad.numbers, out.numbers, large, *scale[:3], rise, offset, x.group, low, high, start, stop
         ),
     )
-    return out
+    return out.tensor
 
 
-def _table(x: Tensor) -> tuple[NDArray[Any], int]:
-    """Its numbers, row after row, and how many rows make a long one: the table's rows divide by it."""
-    channels = x.shape[1]
-    rows = x.numel() // channels
-    group = 1
-    while (channels * group < _LONG or channels * group % LANES) and rows % (2 * group) == 0:
-        group *= 2
-    return as_numpy(x.permute(0, 2, 3, 1).reshape(-1)), group
+@njit(nogil=True, cache=True, error_model="numpy")
+def _settle(  # type: ignore[no-untyped-def]
+    counts, parts, running_mean, running_variance, momentum, weight, bias, eps, mean, factor, offset, deviation
+):
+    """Joins the moments that threads found for long rows' columns, P×2×columns; moves the running ones.
+
+    Columns are channels time and again; every one stands for as many rows as its thread has seen. Variances are the
+    biased ones, but the running one.
+    """
+    channels = len(mean)
+    group = parts.shape[2] // channels
+    rows = counts.sum() * group
+    for channel in range(channels):
+        middle = spread = 0.0
+        for part in range(len(counts)):
+            for column in range(channel, channels * group, channels):
+                middle += parts[part, 0, column] * counts[part]
+        middle /= rows
+        for part in range(len(counts)):
+            for column in range(channel, channels * group, channels):
+                away = parts[part, 0, column] - middle
+                spread += parts[part, 1, column] + counts[part] * away * away
+        running_mean[channel] += (middle - running_mean[channel]) * momentum
+        running_variance[channel] += (spread / (rows - 1) - running_variance[channel]) * momentum
+        deviation[channel] = 1 / np.sqrt(spread / rows + eps)
+        mean[channel], offset[channel] = middle, bias[channel]
+        factor[channel] = deviation[channel] * weight[channel]
 
 
-def _is_large(out: Tensor) -> bool:
-    return out.nbytes >= _LARGE and out.data_ptr() % (LANES * out.element_size()) == 0
-
-
-def _coefficients(group: int, *values: Tensor) -> list[NDArray[np.float32]]:
-    return [np.tile(value.detach().numpy(), group) for value in values]
+@njit(inline="always")
+def _long(values, group):  # type: ignore[no-untyped-def]
+    """A channel's values for each column of a long row."""
+    channels = len(values)
+    found = np.empty(channels * group, np.float32)
+    for start in range(0, channels * group, channels):
+        found[start : start + channels] = values
+    return found
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -161,7 +218,8 @@ def _moments(x, mean, spread, block, start, stop):  # type: ignore[no-untyped-de
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _normalise(x, out, large, mean, scale, bias, low, high, start, stop):  # type: ignore[no-untyped-def]
+def _normalise(x, out, large, mean, scale, bias, group, low, high, start, stop):  # type: ignore[no-untyped-def]
+    mean, scale, bias = _long(mean, group), _long(scale, group), _long(bias, group)
     columns = len(mean)
     least, most = fill(low), fill(high)
     for row in range(start, stop):
@@ -176,7 +234,10 @@ def _normalise(x, out, large, mean, scale, bias, low, high, start, stop):  # typ
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _sums(x, grad, mean, scale, bias, low, high, plain, centred, block, start, stop):  # type: ignore[no-untyped-def]
+def _sums(  # type: ignore[no-untyped-def]
+    x, grad, mean, scale, bias, group, low, high, plain, centred, block, start, stop
+):
+    mean, scale, bias = _long(mean, group), _long(scale, group), _long(bias, group)
     columns = len(mean)
     least, most = fill(low), fill(high)
     total, product = np.empty(columns, np.float32), np.empty(columns, np.float32)
@@ -198,8 +259,10 @@ def _sums(x, grad, mean, scale, bias, low, high, plain, centred, block, start, s
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _input_gradient(  # type: ignore[no-untyped-def]
-    x, grad, out, large, mean, scale, bias, slope, offset, low, high, start, stop
+    x, grad, out, large, mean, scale, bias, slope, offset, group, low, high, start, stop
 ):
+    mean, scale, bias = _long(mean, group), _long(scale, group), _long(bias, group)
+    slope, offset = _long(slope, group), _long(offset, group)
     columns = len(mean)
     least, most = fill(low), fill(high)
     for row in range(start, stop):

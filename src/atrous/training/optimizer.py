@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from atrous.errors import RecipeError
@@ -71,9 +72,15 @@ def make_optimizer(model: SegmentationModel, recipe: OptimizerRecipe) -> torch.o
         {"params": parameters, "lr": recipe.lr * pace.factor, "weight_decay": pace.weight_decay}
         for pace, parameters in groups.items()
     ]
+    # On a CPU one loop over all is several times as fast. On a GPU Lightning could then not clip gradients in fp16.
+    fused = all(_is_plain_cpu(p) for group in groups.values() for p in group) or None
     if recipe.name == "adamw":
-        return torch.optim.AdamW(settings, lr=recipe.lr)
-    return torch.optim.SGD(settings, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
+        return torch.optim.AdamW(settings, lr=recipe.lr, fused=fused)
+    return torch.optim.SGD(settings, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused)
+
+
+def _is_plain_cpu(parameter: nn.Parameter) -> bool:
+    return parameter.device.type == "cpu" and parameter.is_floating_point() and not isinstance(parameter, DTensor)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, recipe: ScheduleRecipe, steps: int) -> LambdaLR:
