@@ -42,6 +42,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "twice as long": {"schedule.epochs": 2.0},
     "no decoder (v3)": {"model.name": "deeplabv3_efficientnet_lite0"},
     "decoder at stride 8, too": {"model.options": {"conv3": True}},
+    "decoder at stride 2, too": {"model.options": {"fine_channels": 32}},
     "EfficientNet-Lite1": {"model.name": "deeplabv3plus_efficientnet_lite1"},
     "EfficientNet-Lite2": {"model.name": "deeplabv3plus_efficientnet_lite2"},
     "output stride 8": {"model.output_stride": 8},

@@ -111,9 +111,9 @@ class MobileBackbone(nn.Module):
     """A 3×3 stem of stride 2, a row of inverted residuals, and perhaps a 1×1 convolution behind them.
 
     The low-level features for v3+ are the depthwise output of the last block at stride 4, as in the released code's
-    `layer_4/depthwise_output` of MobileNetV2, the middle-level ones that of the last at stride 8 (`layer_7`). The
-    auxiliary ones are the first block's at stride 8.
-    In every variant but "paper" low- and middle-level features are those blocks' outputs, as in the ports to PyTorch.
+    `layer_4/depthwise_output` of MobileNetV2, the middle-level ones that of the last at stride 8 (`layer_7`), the fine
+    ones that of the last at stride 2 or, without one, the stem's. The auxiliary ones are the first block's at stride 8.
+    In every variant but "paper" they are those blocks' outputs, as in the ports to PyTorch.
 
     Args:
         multi_grid: unit rates of the last three blocks, as v3 (section 3.2.1) has them for a ResNet's. No released
@@ -146,6 +146,9 @@ class MobileBackbone(nn.Module):
         self.low_level_channels = self._taken_channels(blocks[self.low_level_index])
         self.middle_level_index = len(strides) - 1 - strides[::-1].index(8)
         self.middle_level_channels = self._taken_channels(blocks[self.middle_level_index])
+        fine = [index for index, stride in enumerate(strides) if stride == 2]
+        self.fine_level_index = fine[-1] if fine else None
+        self.fine_level_channels = self._taken_channels(blocks[fine[-1]]) if fine else stem.conv.out_channels
         self.auxiliary_index = strides.index(8)
         self.auxiliary_channels = blocks[self.auxiliary_index].out_channels
         self.out_channels = blocks[-1].out_channels if last is None else last.conv.out_channels
@@ -154,9 +157,9 @@ class MobileBackbone(nn.Module):
         apply_output_stride(self.blocks, output_stride, self.stem_stride)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Features:
-        """N×3×H×W to the low-level map (stride 4), the last, the middle-level and the auxiliary one (both stride 8)."""
+        """N×3×H×W to the maps at strides 4, 8 and 2 that decoders take, the last, and the auxiliary one (stride 8)."""
         x = self.stem(x)
-        low_level = middle_level = auxiliary = x
+        low_level = middle_level = auxiliary = fine_level = x
         for index, block in enumerate(self.blocks):
             x, inner = block(x)
             taken = inner if self.variant == "paper" else x
@@ -164,11 +167,13 @@ class MobileBackbone(nn.Module):
                 low_level = taken
             if index == self.middle_level_index:
                 middle_level = taken
+            if index == self.fine_level_index:
+                fine_level = taken
             if index == self.auxiliary_index:
                 auxiliary = x
         if self.last is not None:
             x = self.last(x)
-        return Features(low_level, x, middle_level, auxiliary)
+        return Features(low_level, x, middle_level, auxiliary, fine_level)
 
     @property
     def variant(self) -> MobileVariant:

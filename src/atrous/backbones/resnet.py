@@ -145,6 +145,7 @@ class ResNet(nn.Module):
         self.low_level_channels = 64 * Bottleneck.expansion
         self.middle_level_channels = 128 * Bottleneck.expansion
         self.auxiliary_channels = 256 * Bottleneck.expansion
+        self.fine_level_channels = self.bn1.num_features
 
     def set_output_stride(self, output_stride: int) -> None:
         units = [unit for layer in self._layers() for unit in layer]
@@ -154,20 +155,21 @@ class ResNet(nn.Module):
         return [getattr(self, f"layer{index + 1}") for index in range(self._blocks)]
 
     def forward(self, x: Tensor) -> Features:
-        """N×3×H×W to the maps at strides 4 and 8 (256 and 512 channels), the last (2048) and block 3's (1024).
+        """N×3×H×W to the maps at strides 4 and 8 (256 and 512 channels), the last (2048), block 3's and the stem's.
 
         v3+ takes "Conv2 before striding" and, in one of its decoders, Conv3. With the stride in a block's last unit
         that is the residual branch of the unit before it, not yet summed (the released code's
         `block1/unit_2/bottleneck_v1/conv3`), otherwise the block's output.
         """
-        x = self.maxpool(normalise_and_activate(self.conv1(x), self.bn1, self.relu))
+        fine_level = normalise_and_activate(self.conv1(x), self.bn1, self.relu)
+        x = self.maxpool(fine_level)
         layers = self._layers()
         x, low_level = self._run(layers[0], x)
         x, middle_level = self._run(layers[1], x)
         auxiliary = x = layers[2](x)
         for layer in layers[3:]:
             x = layer(x)
-        return Features(low_level, x, middle_level, auxiliary)
+        return Features(low_level, x, middle_level, auxiliary, fine_level)
 
     def _run(self, layer: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
         """A block's output, and what a decoder takes of it."""

@@ -16,14 +16,16 @@ from atrous.errors import AtrousError
 class Features(NamedTuple):
     """What a backbone gives: the map at stride 4 that the v3+ decoder takes, and the last one.
 
-    `middle_level` is the one at stride 8 that a decoder of two steps takes as well (v3+, table 2, "Conv3"), and
-    `auxiliary` what torchvision's auxiliary head takes, both of the backbones that have them.
+    `middle_level` is the one at stride 8 that a decoder of two steps takes as well (v3+, table 2, "Conv3"), `auxiliary`
+    what torchvision's auxiliary head takes, and `fine_level` the one at stride 2 for a decoder's last step, each of the
+    backbones that have them.
     """
 
     low_level: Tensor
     output: Tensor
     middle_level: Tensor | None = None
     auxiliary: Tensor | None = None
+    fine_level: Tensor | None = None
 
 
 class Step(NamedTuple):

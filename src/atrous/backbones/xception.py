@@ -100,13 +100,14 @@ class Xception(nn.Module):
         self.out_channels = blocks[-1].out_channels
         self.low_level_channels = blocks[self.low_level_index].inner_channels
         self.middle_level_channels = blocks[self.middle_level_index].inner_channels
+        self.fine_level_channels = 64
 
     def set_output_stride(self, output_stride: int) -> None:
         apply_output_stride(self.blocks, output_stride, self.stem_stride)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Features:
-        """N×3×H×W to the maps at strides 4 (256 channels) and 8 (728), and the last (2048)."""
-        x = self.stem(x)
+        """N×3×H×W to the maps at strides 4 (256 channels) and 8 (728), the last (2048) and the stem's (64)."""
+        x = fine_level = self.stem(x)
         low_level = middle_level = x
         for index, block in enumerate(self.blocks):
             x, inner = block(x)
@@ -114,7 +115,7 @@ class Xception(nn.Module):
                 low_level = inner
             elif index == self.middle_level_index:
                 middle_level = inner
-        return Features(low_level, x, middle_level)
+        return Features(low_level, x, middle_level, fine_level=fine_level)
 
 
 def xception41() -> Xception:

@@ -9,7 +9,7 @@ from torch import nn
 from atrous.backbones.resnet import ResNet
 from atrous.backbones.vgg import VGG16, Pool
 from atrous.explain.aspp import branches_of
-from atrous.layers import ASPP, Decoder
+from atrous.layers import ASPP, Decoder, FineDecoder
 from atrous.models import SegmentationModel
 from atrous.models.deeplab_v1 import ConvolutionalClassifier
 
@@ -102,10 +102,12 @@ def _head_parts(model: SegmentationModel) -> list[Part]:
             parts.append(Part(f"ASPP: {name}", names[branch], (names[branch],), text=_branch_text(name, aspp)))
     if isinstance(aspp, ASPP):
         parts.append(Part("ASPP: projection", "aspp.project", ("aspp.project",), text=_PROJECTION))
-    for name in ("refine", "middle_decoder", "decoder"):
+    for name in ("refine", "middle_decoder", "decoder", "fine_decoder"):
         module = getattr(model, name, None)
         if isinstance(module, Decoder):
             parts += _decoder_parts(name, module)
+        elif isinstance(module, FineDecoder):
+            parts.append(Part("Decoder at stride 2", name, (name,)))
         elif isinstance(module, nn.Module):
             parts.append(Part("Refinement behind ASPP", name, (name,)))
     text = _SUM if isinstance(aspp, nn.ModuleList) else ""

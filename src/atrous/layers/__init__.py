@@ -2,7 +2,7 @@
 
 from atrous.layers.aspp import ASPP, ImagePooling
 from atrous.layers.conv import AtrousConv2d, ConvNormAct, PlainSeparableConv, SeparableConv, activation
-from atrous.layers.decoder import Decoder
+from atrous.layers.decoder import Decoder, FineDecoder
 from atrous.layers.norm import BatchNorm2d, normalise_and_activate
 from atrous.layers.spp import SpatialPyramidPooling
 
@@ -12,6 +12,7 @@ __all__ = [
     "BatchNorm2d",
     "ConvNormAct",
     "Decoder",
+    "FineDecoder",
     "ImagePooling",
     "PlainSeparableConv",
     "SeparableConv",

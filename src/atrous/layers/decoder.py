@@ -52,3 +52,40 @@ class Decoder(nn.Module):
         x = resize(x, (height, width), self.align_corners)
         fused: Tensor = self.fuse(torch.cat([x, self.low_level(low_level)], 1))
         return fused
+
+
+class FineDecoder(nn.Module):
+    """A further step of a decoder on features of twice the resolution, narrow enough to be cheap there.
+
+    What comes is reduced to a few channels before it is upsampled; 16 of the finer features are put beside it.
+
+    Args:
+        channels: throughout.
+        conv: of the one 3×3 convolution at the finer map.
+        align_corners: how what comes is resized.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        fine_level_in_channels: int,
+        *,
+        channels: int,
+        conv: ConvLayer = ConvNormAct,
+        align_corners: bool = True,
+    ) -> None:
+        super().__init__()
+        self.reduce = ConvNormAct(in_channels, channels)
+        self.decoder = Decoder(
+            channels,
+            fine_level_in_channels,
+            low_level_channels=16,
+            channels=channels,
+            depth=1,
+            conv=conv,
+            align_corners=align_corners,
+        )
+
+    def forward(self, x: Tensor, fine_level: Tensor) -> Tensor:
+        decoded: Tensor = self.decoder(self.reduce(x), fine_level)
+        return decoded

@@ -5,14 +5,15 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from atrous.layers import ConvNormAct, Decoder, SeparableConv
+from atrous.errors import AtrousError
+from atrous.layers import ConvNormAct, Decoder, FineDecoder, SeparableConv
 from atrous.models.deeplab_v3 import LITE, RESNET, STRIDES, XCEPTION, ASPPModel
 from atrous.models.registry import register
 from atrous.models.segmentation import initialise, logits_layer
 
 
 class DeepLabV3Plus(ASPPModel):
-    """Logits at stride 4, from the decoder.
+    """Logits from the decoder, at stride 4 as in the paper.
 
     Args:
         aspp_rates, image_pooling: as in `DeepLabV3`.
@@ -20,6 +21,8 @@ class DeepLabV3Plus(ASPPModel):
         low_level_channels: of the 1×1 convolution on the low-level features (table 1).
         decoder_channels, decoder_kernel_size, decoder_depth: of the convolutions behind the concatenation (table 2).
         conv3: a decoder at stride 8 before the one at stride 4, of the same form (table 2, "Conv3").
+        fine_channels: of a decoder at stride 2 behind the one at stride 4, a single 3×3 convolution, for things a few
+            pixels wide. Ours: the paper stops at stride 4 for want of memory. 0 has none.
     """
 
     paper = "v3+, arXiv 1802.02611, section 3.1"
@@ -38,7 +41,10 @@ class DeepLabV3Plus(ASPPModel):
         decoder_kernel_size: int = 3,
         decoder_depth: int = 2,
         conv3: bool = False,
+        fine_channels: int = 0,
     ) -> None:
+        if fine_channels < 0:
+            raise AtrousError(f"fine_channels={fine_channels} is less than 0, which has no decoder at stride 2")
         conv = SeparableConv if separable else ConvNormAct
         super().__init__(backbone, num_classes, aspp_rates, conv=conv, image_pooling=image_pooling)
         decoder = partial(
@@ -56,8 +62,19 @@ class DeepLabV3Plus(ASPPModel):
             self.middle_decoder = decoder(channels, backbone.middle_level_channels)  # type: ignore[arg-type]
             channels = self.middle_decoder.channels
         self.decoder = decoder(channels, backbone.low_level_channels)  # type: ignore[arg-type]
+        channels = self.decoder.channels
+        self.fine_decoder: FineDecoder | None = None
+        if fine_channels:
+            self.fine_decoder = FineDecoder(
+                channels,
+                backbone.fine_level_channels,  # type: ignore[arg-type]
+                channels=fine_channels,
+                conv=conv,
+                align_corners=self.align_corners,
+            )
+            channels = fine_channels
         initialise(self)
-        self.logits = logits_layer(self.decoder.channels, num_classes)
+        self.logits = logits_layer(channels, num_classes)
         self.set_output_stride(output_stride)
 
     def coarse_logits(self, x: Tensor) -> Tensor:
@@ -65,7 +82,10 @@ class DeepLabV3Plus(ASPPModel):
         encoded = self.aspp(features.output)
         if self.middle_decoder is not None:
             encoded = self.middle_decoder(encoded, features.middle_level)
-        logits: Tensor = self.logits(self.decoder(encoded, features.low_level))
+        decoded = self.decoder(encoded, features.low_level)
+        if self.fine_decoder is not None:
+            decoded = self.fine_decoder(decoded, features.fine_level)
+        logits: Tensor = self.logits(decoded)
         return logits
 
 
