@@ -5,6 +5,7 @@ from atrous.ops.average import View, average_views
 from atrous.ops.batch_norm import UNCLIPPED, Clip, Running, batch_norm, has_batch_norm
 from atrous.ops.depthwise import depthwise_conv2d
 from atrous.ops.gaussian import gaussian_filter
+from atrous.ops.lovasz import lovasz_losses
 from atrous.ops.memory import keep_freed_memory
 from atrous.ops.permutohedral import Permutohedral, permutohedral
 from atrous.ops.resize import resize
@@ -25,6 +26,7 @@ __all__ = [
     "gaussian_filter",
     "has_batch_norm",
     "keep_freed_memory",
+    "lovasz_losses",
     "permutohedral",
     "resize",
     "taps_at",

@@ -102,7 +102,7 @@ def _label_bands(  # type: ignore[no-untyped-def]
 ):
     classes = logits.shape[3]
     count = len(bands) - 1
-    winners = np.empty((2, logits.shape[2]), np.int64)
+    winners, agreed = np.empty((2, logits.shape[2]), np.int64), np.empty(len(cells) - 1, np.int64)
     candidates = np.empty(classes, np.int32)
     left, step = np.empty(classes, np.float32), np.empty(classes, np.float32)
     best, found = np.empty(len(x0), np.float32), np.empty(len(x0), np.int32)  # of one width: they share vectors
@@ -110,17 +110,26 @@ def _label_bands(  # type: ignore[no-untyped-def]
         image, band = flat // count, flat % count
         top, bottom = bands[band], bands[band + 1]
         above, below = logits[image, y0[top]], logits[image, y1[top]]
-        _largest(above, winners[0])
+        if flat > start and band > 0 and y0[top] == y1[top - 1]:
+            winners[0] = winners[1]
+        else:
+            _largest(above, winners[0])
         _largest(below, winners[1])
-        for cell in range(len(cells) - 1):
-            first, last = cells[cell], cells[cell + 1]
-            a, b = x0[first], x1[first]
-            winner = winners[0, a]
-            if winners[0, b] == winner and winners[1, a] == winner and winners[1, b] == winner:
+        _agreed(winners, x0, x1, cells, agreed)
+        following = 0
+        while following < len(cells) - 1:
+            cell = following
+            following += 1
+            first, winner = cells[cell], agreed[cell]
+            if winner >= 0:
                 # A class that is largest at all four corners is largest at every mean of them.
+                while following < len(cells) - 1 and agreed[following] == winner:
+                    following += 1
                 for y in range(top, bottom):
-                    labels[image, y, first:last] = winner
+                    labels[image, y, first : cells[following]] = winner
                 continue
+            last = cells[following]
+            a, b = x0[first], x1[first]
             above_a, above_b, below_a, below_b = above[a], above[b], below[a], below[b]
             # Nor can a class win that is nowhere above some other class's least corner.
             least = np.float32(-np.inf)
@@ -157,11 +166,22 @@ def _label_bands(  # type: ignore[no-untyped-def]
 def _largest(row, winners):  # type: ignore[no-untyped-def]
     """The class of the largest logit at each position of a coarse row, the lowest of equal ones."""
     for x in range(row.shape[0]):
-        best = 0
+        best, largest = 0, row[x, 0]
         for k in range(1, row.shape[1]):
-            if row[x, k] > row[x, best]:
-                best = k
+            higher = row[x, k] > largest
+            best = k if higher else best
+            largest = row[x, k] if higher else largest
         winners[x] = best
+
+
+@njit(nogil=True, error_model="numpy")
+def _agreed(winners, x0, x1, cells, agreed):  # type: ignore[no-untyped-def]
+    """The class that is largest at all four corners of a cell, -1 where there is none."""
+    for cell in range(len(agreed)):
+        a, b = x0[cells[cell]], x1[cells[cell]]
+        winner = winners[0, a]
+        same = winners[0, b] == winner and winners[1, a] == winner and winners[1, b] == winner
+        agreed[cell] = winner if same else -1
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from atrous.errors import AtrousError
-from atrous.ops import upsample_cross_entropy
+from atrous.ops import lovasz_losses, upsample_cross_entropy
 
 LossName: TypeAlias = Literal["cross_entropy", "focal", "dice", "lovasz"]
 
@@ -135,7 +135,7 @@ def lovasz_softmax(
     """The Lovász extension of the Jaccard loss, a mean over the classes that the batch holds.
 
     Berman et al., CVPR 2018, section 3.1 and algorithm 1; over all pixels of the batch, as its "batch-wise" variant.
-    Every class's errors are sorted, which is the most of its time; the batch's full-size probabilities are held.
+    The batch's full-size probabilities are held.
 
     Args:
         logits: N×K×h×w.
@@ -143,14 +143,9 @@ def lovasz_softmax(
         weight: K class weights; the mean over classes is then the weighted one.
     """
     _check(logits, target, ignore_index)
-    labels = target.flatten()
-    counts = labels != ignore_index
-    labels = labels[counts].long()
-    probabilities = _upsample(logits, target, align_corners).softmax(1).movedim(1, 0).flatten(1)[:, counts]
-    present = torch.bincount(labels, minlength=logits.shape[1]) > 0
-    losses = [_lovasz(probabilities[index], labels == index) for index in present.nonzero().flatten().tolist()]
-    stacked = torch.stack(losses) if losses else probabilities.sum(1)[:0]
-    return _mean(stacked, None if weight is None else weight[present])
+    present = torch.bincount(target[target != ignore_index].flatten(), minlength=logits.shape[1]) > 0
+    losses = lovasz_losses(_upsample(logits, target, align_corners).softmax(1), target, ignore_index)[present]
+    return _mean(losses, None if weight is None else weight[present])
 
 
 _CHECKPOINT: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
@@ -184,18 +179,6 @@ def _dice_sums(logits: Tensor, target: Tensor, ignore_index: int, align_corners:
     own = -F.nll_loss(p, target.long(), ignore_index=ignore_index, reduction="none").flatten()[counts]
     truth = torch.bincount(labels, minlength=classes).to(p.dtype)
     return p.new_zeros(classes).index_add(0, labels, own), p[0].flatten(1) @ counts.to(p.dtype) + truth, truth
-
-
-def _lovasz(probability: Tensor, truth: Tensor) -> Tensor:
-    """One class: its errors from the largest to the smallest, each by what it adds to the Jaccard loss."""
-    errors = torch.where(truth, 1 - probability, probability)
-    errors, order = errors.sort(descending=True)
-    hits = truth[order].to(errors.dtype)
-    intersection = hits.sum() - hits.cumsum(0)
-    union = hits.sum() + (1 - hits).cumsum(0)
-    jaccard = 1 - intersection / union
-    steps = torch.diff(jaccard, prepend=jaccard.new_zeros(1))
-    return errors @ steps
 
 
 def _mean(losses: Tensor, weight: Tensor | None) -> Tensor:
