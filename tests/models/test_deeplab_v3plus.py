@@ -19,7 +19,7 @@ DECODERS = [
     ({"decoder_depth": 1, "decoder_channels": 128}, 58_400_821),
     ({"decoder_depth": 1, "decoder_kernel_size": 1}, 58_131_381),
     ({"conv3": True}, 59_344_309 + 512 * 48 + 2 * 48 + 304 * 2304 + 512 + 590_336),
-    ({"fine_channels": 32}, 59_344_309 + 256 * 32 + 64 + 64 * 16 + 32 + 48 * 32 * 9 + 64 - 224 * 21),
+    ({"fine_channels": 32}, 59_344_309 + 256 * 32 + 64 + 64 * 16 + 32 + 48 * 32 * 9 + 64 + 32 * 21),
 ]
 
 
@@ -49,19 +49,31 @@ def test_conv3_is_a_decoder_at_stride_8_before_the_one_at_stride_4(name):
 
 
 @pytest.mark.parametrize("name", ["deeplabv3plus_resnet50", "deeplabv3plus_xception41", "deeplabv3plus_mobilenet_v2"])
-def test_fine_channels_are_a_decoder_at_stride_2_behind_the_one_at_stride_4(name):
-    """Written out: reduced, twice up, joined with 16 of the finer features, one convolution."""
+def test_fine_channels_correct_the_logits_at_stride_2(name):
+    """Written out: reduced, twice up, joined with 16 of the finer features, one convolution, added to the logits."""
     model = randomise(create_model(name, 3, fine_channels=24))
     x = image(65, 97)
     with torch.inference_mode():
         features = model.backbone(x)
-        reduced = model.fine_decoder.reduce(model.decoder(model.aspp(features.output), features.low_level))
+        decoded = model.decoder(model.aspp(features.output), features.low_level)
+        reduced = model.fine_decoder.reduce(decoded)
         assert features.fine_level.shape[-2:] == (33, 49)
         upsampled = F.interpolate(reduced, (33, 49), mode="bilinear", align_corners=True)
         step = model.fine_decoder.decoder
-        decoded = step.fuse(torch.cat([upsampled, step.low_level(features.fine_level)], 1))
-        assert decoded.shape[1] == 24
-        assert deviation(model.coarse_logits(x), model.logits(decoded)) < 1e-12
+        fine = step.fuse(torch.cat([upsampled, step.low_level(features.fine_level)], 1))
+        assert fine.shape[1] == 24
+        logits = F.interpolate(model.logits(decoded), (33, 49), mode="bilinear", align_corners=True)
+        assert deviation(model.coarse_logits(x), logits + model.fine_decoder.logits(fine)) < 1e-12
+
+
+def test_fine_channels_begin_without_a_say():
+    model = create_model("deeplabv3plus_mobilenet_v2", 3, fine_channels=24).double().eval()
+    x = image(65, 97)
+    plain = create_model("deeplabv3plus_mobilenet_v2", 3).double().eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    with torch.inference_mode():
+        upsampled = F.interpolate(plain.coarse_logits(x), (33, 49), mode="bilinear", align_corners=True)
+        assert deviation(model.coarse_logits(x), upsampled) < 1e-12
 
 
 def test_fine_channels_below_zero_are_refused():

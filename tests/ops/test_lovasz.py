@@ -40,7 +40,9 @@ def test_differs_by_less_than_a_step(seed, n, classes, height, width, sharpness,
 def test_gradient_is_the_sorted_ones(threads):
     """Where no two errors share a step: then nothing is left to choose."""
     n = 900
-    p = torch.stack([torch.linspace(0.0103, 0.9911, n)[torch.randperm(n, generator=torch.Generator().manual_seed(0))]] * 4)
+    p = torch.stack(
+        [torch.linspace(0.0103, 0.9911, n)[torch.randperm(n, generator=torch.Generator().manual_seed(0))]] * 4
+    )
     p = p.reshape(1, 4, 30, 30).clone().requires_grad_()
     target = drawn(1, 1, 4, 30, 30, 1.0)[1]
     shares = torch.tensor([1.0, 2.0, -1.0, 0.5])

@@ -107,7 +107,7 @@ def _head_parts(model: SegmentationModel) -> list[Part]:
         if isinstance(module, Decoder):
             parts += _decoder_parts(name, module)
         elif isinstance(module, FineDecoder):
-            parts.append(Part("Decoder at stride 2", name, (name,)))
+            parts.append(Part("Corrections at stride 2", name, (name,)))
         elif isinstance(module, nn.Module):
             parts.append(Part("Refinement behind ASPP", name, (name,)))
     text = _SUM if isinstance(aspp, nn.ModuleList) else ""

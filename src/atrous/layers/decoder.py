@@ -55,20 +55,23 @@ class Decoder(nn.Module):
 
 
 class FineDecoder(nn.Module):
-    """A further step of a decoder on features of twice the resolution, narrow enough to be cheap there.
+    """Corrects a decoder's logits at twice their resolution, narrow enough to be cheap there.
 
-    What comes is reduced to a few channels before it is upsampled; 16 of the finer features are put beside it.
+    The decoder's features are reduced to a few channels before they are upsampled, and 16 of the finer features are put
+    beside them. The last layer begins with zeros: a model that is given one says at first what it said without.
 
     Args:
+        in_channels: of the decoder's features.
         channels: throughout.
         conv: of the one 3×3 convolution at the finer map.
-        align_corners: how what comes is resized.
+        align_corners: how features and logits are resized.
     """
 
     def __init__(
         self,
         in_channels: int,
         fine_level_in_channels: int,
+        num_classes: int,
         *,
         channels: int,
         conv: ConvLayer = ConvNormAct,
@@ -85,7 +88,14 @@ class FineDecoder(nn.Module):
             conv=conv,
             align_corners=align_corners,
         )
+        self.logits = nn.Conv2d(channels, num_classes, 1, bias=False)
 
-    def forward(self, x: Tensor, fine_level: Tensor) -> Tensor:
-        decoded: Tensor = self.decoder(self.reduce(x), fine_level)
-        return decoded
+    def reset(self) -> None:
+        """Says nothing, as at the beginning."""
+        nn.init.zeros_(self.logits.weight)
+
+    def forward(self, x: Tensor, logits: Tensor, fine_level: Tensor) -> Tensor:
+        """The decoder's features and its logits, and the finer map, to logits of that map's size."""
+        correction: Tensor = self.logits(self.decoder(self.reduce(x), fine_level))
+        height, width = correction.shape[-2:]
+        return resize(logits, (height, width), self.decoder.align_corners) + correction

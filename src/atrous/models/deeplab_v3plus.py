@@ -21,8 +21,8 @@ class DeepLabV3Plus(ASPPModel):
         low_level_channels: of the 1×1 convolution on the low-level features (table 1).
         decoder_channels, decoder_kernel_size, decoder_depth: of the convolutions behind the concatenation (table 2).
         conv3: a decoder at stride 8 before the one at stride 4, of the same form (table 2, "Conv3").
-        fine_channels: of a decoder at stride 2 behind the one at stride 4, a single 3×3 convolution, for things a few
-            pixels wide. Ours: the paper stops at stride 4 for want of memory. 0 has none.
+        fine_channels: of a step that corrects the logits at stride 2, for things a few pixels wide. Ours: the paper
+            stops at stride 4. 0 has none.
     """
 
     paper = "v3+, arXiv 1802.02611, section 3.1"
@@ -44,7 +44,7 @@ class DeepLabV3Plus(ASPPModel):
         fine_channels: int = 0,
     ) -> None:
         if fine_channels < 0:
-            raise AtrousError(f"fine_channels={fine_channels} is less than 0, which has no decoder at stride 2")
+            raise AtrousError(f"fine_channels={fine_channels} is less than 0, which corrects nothing at stride 2")
         conv = SeparableConv if separable else ConvNormAct
         super().__init__(backbone, num_classes, aspp_rates, conv=conv, image_pooling=image_pooling)
         decoder = partial(
@@ -62,19 +62,20 @@ class DeepLabV3Plus(ASPPModel):
             self.middle_decoder = decoder(channels, backbone.middle_level_channels)  # type: ignore[arg-type]
             channels = self.middle_decoder.channels
         self.decoder = decoder(channels, backbone.low_level_channels)  # type: ignore[arg-type]
-        channels = self.decoder.channels
         self.fine_decoder: FineDecoder | None = None
         if fine_channels:
             self.fine_decoder = FineDecoder(
-                channels,
+                self.decoder.channels,
                 backbone.fine_level_channels,  # type: ignore[arg-type]
+                num_classes,
                 channels=fine_channels,
                 conv=conv,
                 align_corners=self.align_corners,
             )
-            channels = fine_channels
         initialise(self)
-        self.logits = logits_layer(channels, num_classes)
+        if self.fine_decoder is not None:
+            self.fine_decoder.reset()
+        self.logits = logits_layer(self.decoder.channels, num_classes)
         self.set_output_stride(output_stride)
 
     def coarse_logits(self, x: Tensor) -> Tensor:
@@ -83,10 +84,11 @@ class DeepLabV3Plus(ASPPModel):
         if self.middle_decoder is not None:
             encoded = self.middle_decoder(encoded, features.middle_level)
         decoded = self.decoder(encoded, features.low_level)
-        if self.fine_decoder is not None:
-            decoded = self.fine_decoder(decoded, features.fine_level)
         logits: Tensor = self.logits(decoded)
-        return logits
+        if self.fine_decoder is None:
+            return logits
+        corrected: Tensor = self.fine_decoder(decoded, logits, features.fine_level)
+        return corrected
 
 
 MOBILE_DECODER = f"TensorFlow's outputs on the same weights; parameters and multiply-adds; {STRIDES}"
