@@ -8,7 +8,7 @@ from atrous.models import create_model
 from atrous.training import Recipe, Trainee, changed_recipe, load_recipe, train
 from atrous.training.keeping import CHECKPOINT
 from atrous.training.stages import start_from
-from atrous.weights import load_model, read_card
+from atrous.weights import ModelCard, load_model, read_card, save_model
 from data_sets import sky_over_ground
 
 RECIPE = {
@@ -182,3 +182,17 @@ def test_a_stage_begins_with_the_moving_average_and_refuses_another_network(data
     assert not torch.equal(model.logits.weight, state["model.logits.weight"])
     with pytest.raises(RecipeError, match="other weights at aspp"):
         start_from(create_model("deeplabv3_mobilenet_v2_050", 2, image_pooling=False), card, tmp_path)
+
+
+def test_a_stage_may_add_to_the_model(tmp_path):
+    """As recipes/street.yaml does: all of the former's weights, and a further step that says nothing yet."""
+    former = create_model("deeplabv3plus_mobilenet_v2_050", 2)
+    card = ModelCard(classes=("sky", "ground"), palette=((0, 0, 255), (0, 255, 0)))
+    save_model(former, card, tmp_path)
+    state = {f"model.{name}": value for name, value in former.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / CHECKPOINT)
+    model = create_model("deeplabv3plus_mobilenet_v2_050", 2, fine_channels=8)
+    start_from(model, card, tmp_path)
+    state = model.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in former.state_dict().items())
+    assert not model.fine_decoder.logits.weight.any()

@@ -53,6 +53,8 @@ def run_stages(recipe: Recipe, out: Path, resume: bool, run: RunStage) -> Scores
 def start_from(model: SegmentationModel, card: ModelCard, former: Path) -> ModelCard:
     """Fills a model with the last weights of a finished run; its card with what they go with.
 
+    What the model has beside them, such as a step of the decoder that the former did not have, begins afresh.
+
     Raises:
         AtrousError: no run there, or one of another network.
     """
@@ -60,10 +62,12 @@ def start_from(model: SegmentationModel, card: ModelCard, former: Path) -> Model
     weights = _below("average.module.", state) or _below("model.", state)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     other = {name: tensor.shape for name, tensor in weights.items()}
-    for name in sorted({*shapes, *other}):
-        if shapes.get(name) != other.get(name):
-            raise RecipeError(f"{former}: its model has other weights at {name}: a stage keeps the model of the former")
-    model.load_state_dict(weights)
+    for name in sorted(other):
+        if shapes.get(name) != other[name]:
+            raise RecipeError(
+                f"{former}: its model has other weights at {name}: a stage keeps the model of the former, or adds to it"
+            )
+    model.load_state_dict({**model.state_dict(), **weights})
     theirs = read_card(former)[1]
     return replace(card, mean=theirs.mean, std=theirs.std)
 
