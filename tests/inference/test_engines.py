@@ -19,8 +19,10 @@ from atrous.errors import AtrousError
 from atrous.inference import Predictor
 from atrous.inference.engines import auto, names
 from atrous.inference.engines.folding import folded
+from atrous.inference.engines.parts import in_parts
 from atrous.inference.engines.still import state_of
 from atrous.inference.engines.torch_bf16 import TorchBfloat16
+from atrous.layers import Decoder, ImagePooling
 from atrous.models import create_model
 from networks import deviation, image, one_of_each_kind, randomise
 
@@ -125,6 +127,34 @@ def test_folding_leaves_no_batch_norm_and_changes_nothing(name):
         x = image(65, 81)
         assert deviation(twin.double().coarse_logits(x), model.coarse_logits(x)) < 1e-6  # the weights are in float32
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+REWRITTEN = [name for name in one_of_each_kind() if "deeplabv3" in name and "cascade" not in name]
+
+
+@pytest.mark.parametrize("name", [n if n in SMALL_ONES else pytest.param(n, marks=pytest.mark.slow) for n in REWRITTEN])
+def test_in_parts_every_kind_of_model_computes_the_same(name):
+    """In float64; the decoder's maps are no longer concatenated, nor is the pooled one spread."""
+    twin = folded(randomise(create_model(name, num_classes=3))).double()
+    x = image(2 * twin.output_stride + twin.extra_pixels, 3 * twin.output_stride + twin.extra_pixels)
+    with torch.inference_mode():
+        expected = twin.coarse_logits(x)
+        rewritten = in_parts(copy.deepcopy(twin))
+        assert deviation(rewritten.coarse_logits(x), expected) < 1e-12
+    left = {type(module) for module in rewritten.modules()} & {Decoder, ImagePooling}
+    assert not left or "mmsegmentation" in name  # whose projection sees more than one place
+    assert Decoder not in left
+
+
+def test_in_parts_decoders_at_every_stride_compute_the_same():
+    model = create_model("deeplabv3plus_mobilenet_v2_050", num_classes=3, conv3=True, fine_channels=8)
+    twin = folded(randomise(model)).double()
+    x = image(33, 49)
+    with torch.inference_mode():
+        expected = twin.coarse_logits(x)
+        rewritten = in_parts(twin)
+        assert deviation(rewritten.coarse_logits(x), expected) < 1e-12
+    assert not any(isinstance(module, Decoder) for module in rewritten.modules())
 
 
 def test_in_bfloat16_the_last_layer_stays_in_float32(small, make_photo):

@@ -41,6 +41,22 @@ def test_no_more_than_count_are_read_before_they_are_asked_for() -> None:
     photos.close()
 
 
+def test_until_a_size_is_known_the_callers_thread_reads() -> None:
+    """So that a call for one photo starts no thread; two that cannot be read tell no size."""
+    readers = []
+
+    def read(source: int) -> np.ndarray:
+        readers.append(threading.current_thread() is threading.main_thread())
+        if source < 2:
+            raise ImageError("no photo")
+        return _photo(4)
+
+    given = [photo for _, photo in read_ahead(range(5), read, count=8)]
+    assert readers == [True, True, True, False, False]
+    assert [isinstance(photo, ImageError) for photo in given] == [True, True, False, False, False]
+    assert list(read_ahead([], read, count=8)) == []
+
+
 def test_large_photos_are_read_one_at_a_time() -> None:
     lock = threading.Lock()
     reading = most = 0

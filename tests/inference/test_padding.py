@@ -26,6 +26,20 @@ def test_a_side_that_fits_is_left_as_it_is(name, expected):
     assert network.padded(expected[0] - 15, expected[1] + 1) == (expected[0], expected[1] + 16)
 
 
+@pytest.mark.parametrize("size", [(33, 17), (20, 17), (33, 9), (5, 7)])
+def test_what_surrounds_a_photo_is_zero_whatever_lay_in_memory_before(make_photo, monkeypatch, size):
+    model = create_model("deeplabv3_mobilenet_v2_050", num_classes=2, output_stride=16)
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    network = Network(model, mean, std, torch.device("cpu"))
+    photos = [make_photo(*size, seed=seed) for seed in (0, 1)]
+    monkeypatch.setattr(np, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
+    found = network.normalise([photos[0], photos[1][:, ::-1]], (33, 17)).permute(0, 2, 3, 1).numpy()
+    expected = np.zeros((2, 33, 17, 3))
+    expected[0, : size[0], : size[1]] = (photos[0] / 255 - mean) / std
+    expected[1, : size[0], : size[1]] = (photos[1][:, ::-1] / 255 - mean) / std
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_several_scales_do_not_change_it():
     single = create_model("smp_deeplabv3plus_mobilenet_v2", num_classes=2)
     several = create_model("smp_deeplabv3plus_mobilenet_v2", num_classes=2, multi_scale=[0.5, 1.0])

@@ -124,6 +124,20 @@ def test_integers_give_what_the_roundings_give(converted):
             assert deviation(model.coarse_logits(x), expected) > 0.3
 
 
+def test_a_size_that_keeps_coming_gets_a_graph_of_its_own_and_the_same_logits(converted, monkeypatch):
+    needs_int8()
+    from atrous.inference.engines import openvino
+
+    monkeypatch.setattr(openvino, "_OFTEN", 3)
+    engine = names.start(INT8, converted.model, CPU, converted.card.quantisation)
+    x = noise(65, 97)
+    open_sizes = engine.coarse_logits(x)
+    assert not engine._own
+    own_size = [engine.coarse_logits(x) for _ in range(3)][-1]
+    assert list(engine._own) == [(1, 65, 97, 3)]
+    assert torch.equal(own_size, open_sizes)
+
+
 def test_a_runtime_that_computes_something_else_is_refused(converted, monkeypatch):
     needs_int8()
     right = openvino_int8.OpenVino.coarse_logits

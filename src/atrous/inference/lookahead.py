@@ -22,14 +22,23 @@ def read_ahead(
 
     No more than `count` photos, and roughly no more than `pixels` pixels, are read before they are asked for.
     A photo's size is not known before it is read, so one that is being read is taken to be as large as the
-    largest so far, and the first is read alone: a list of very large photos is held one at a time.
+    largest so far, and the first is read alone, on the caller's thread: a list of very large photos is held one at a
+    time.
     """
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="atrous-read") as pool:
         waiting: deque[tuple[S, Future[Image | AtrousError]]] = deque()
         remaining = iter(sources)
-        largest = pixels
-        seen = 0
+        largest = 0
         try:
+            while largest == 0:
+                try:
+                    source = next(remaining)
+                except StopIteration:
+                    return
+                result = _attempt(read, source)
+                largest = _pixels(result)
+                yield source, result
+                del source, result  # else the last photo would be held while the next is read
             while True:
                 while _has_room([future for _, future in waiting], largest, count, pixels):
                     try:
@@ -41,9 +50,7 @@ def read_ahead(
                     return
                 source, future = waiting.popleft()
                 result = future.result()
-                if not isinstance(result, AtrousError):
-                    seen = max(seen, _pixels(result))
-                    largest = seen
+                largest = max(largest, _pixels(result))
                 del future
                 yield source, result
                 del source, result  # else the last photo would be held while the next is read

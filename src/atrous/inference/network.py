@@ -70,14 +70,12 @@ class Network:
 
         Photos lie in the top left corner; the rest is zero, which is the mean colour.
         """
-        batch = np.zeros((len(photos), *size, 3), dtype=np.float32)
+        batch = np.empty((len(photos), *size, 3), dtype=np.float32)
         for slot, photo in zip(batch, photos, strict=True):
             height, width, _ = photo.shape
-            source = np.ascontiguousarray(photo)
-            if slot.shape == photo.shape:
-                cv2.LUT(source, self._table, dst=slot)  # without a copy
-            else:
-                slot[:height, :width] = cv2.LUT(source, self._table)
+            cv2.LUT(np.ascontiguousarray(photo), self._table, dst=slot[:height, :width])
+            slot[height:] = 0
+            slot[:height, width:] = 0
         return torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).contiguous(memory_format=self._layout)
 
     def pad(self, x: Tensor) -> Tensor:
@@ -90,6 +88,6 @@ class Network:
         """float32 N×K×h×w on the device, of normalised and padded N×3×H×W."""
         if self.model.training:
             self.model.eval()  # the caller may have trained `predictor.model` meanwhile
-        if self.one_by_one:
+        if self.one_by_one and len(x) > 1:
             return torch.cat([self.engine.coarse_logits(one[None]) for one in x])
         return self.engine.coarse_logits(x)

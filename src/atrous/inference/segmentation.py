@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,7 +19,7 @@ from atrous.viz import overlay, overlay_strips, strip_rows, write_jpeg
 from atrous.weights import label_colours
 
 _JPEG_QUALITY = 92
-_COUNTED_AT_ONCE = 1 << 22  # np.bincount makes 8 bytes of each label
+_COUNTED_AT_ONCE = 1 << 22  # OpenCV counts in float32, which is exact below 1 << 24
 _MASK_SUFFIXES = (".png",)
 _OVERLAY_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -86,7 +87,8 @@ class Segmentation:
         counts = np.zeros(256, dtype=np.int64)
         rows = max(1, _COUNTED_AT_ONCE // max(1, self.labels.shape[1]))
         for top in range(0, len(self.labels), rows):
-            counts += np.bincount(self.labels[top : top + rows].ravel(), minlength=256)
+            strip = cv2.calcHist([self.labels[top : top + rows]], [0], None, [256], [0, 256])
+            counts += strip.ravel().astype(np.int64)
         shares: dict[str, float] = {}
         for index in np.argsort(-counts, kind="stable"):
             if counts[index] and index < len(self.classes):

@@ -84,12 +84,13 @@ def start(
 
         return OnnxRuntime(model)
     if name in ("openvino", "openvino-bf16"):
+        from atrous.inference.engines.folding import folded
         from atrous.inference.engines.graph import coarse_logits_graph
         from atrous.inference.engines.openvino import OpenVino
-        from atrous.inference.engines.still import still
+        from atrous.inference.engines.parts import in_parts
 
-        graph = coarse_logits_graph(still(model))
-        return OpenVino(graph, "bf16" if name == "openvino-bf16" else "f32", settling=True)
+        graph = coarse_logits_graph(in_parts(folded(model)))
+        return OpenVino(graph, "bf16" if name == "openvino-bf16" else "f32")
     if name == INT8:
         from atrous.inference.engines.openvino_int8 import OpenVinoInt8
 

@@ -28,10 +28,9 @@ class OpenVino:
     Args:
         graph: ONNX, as `coarse_logits_graph` makes it.
         precision: of what the graph does not round itself.
-        settling: whether sizes that keep coming get graphs of their own.
     """
 
-    def __init__(self, graph: bytes, precision: Literal["f32", "bf16"], settling: bool = False) -> None:
+    def __init__(self, graph: bytes, precision: Literal["f32", "bf16"]) -> None:
         self._lanes = lanes_here()
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY" if self._lanes == 1 else "THROUGHPUT",
@@ -41,14 +40,15 @@ class OpenVino:
             "ENABLE_CPU_PINNING": False,  # the threads that read photos ahead use the same cores
         }
         self._core = openvino.Core()
-        # Photos come with their channels last, and its convolutions want them so.
+        # Photos come with their channels last, its convolutions want them so, and so does the upsampling that follows.
         prepared = PrePostProcessor(self._core.read_model(graph))
-        prepared.input().tensor().set_layout(openvino.Layout("NHWC"))
-        prepared.input().model().set_layout(openvino.Layout("NCHW"))
+        for end in (prepared.input(), prepared.output()):
+            end.tensor().set_layout(openvino.Layout("NHWC"))
+            end.model().set_layout(openvino.Layout("NCHW"))
         self._model = prepared.build()
         self._open = self._compiled(self._model)
         self._own: dict[tuple[int, ...], _Idle] = {}
-        self._settling = settling and len(graph) < _SMALL
+        self._settling = len(graph) < _SMALL
         self._seen: Counter[tuple[int, ...]] = Counter()
         self._counting = threading.Lock()
 
@@ -57,9 +57,10 @@ class OpenVino:
         idle = self._graph_for(tuple(pixels.shape))
         request = idle.get()
         try:
-            return torch.from_numpy(request.infer([pixels.numpy()], share_inputs=True)[0])
+            logits = torch.from_numpy(request.infer([pixels.numpy()], share_inputs=True)[0])
         finally:
             idle.put(request)
+        return logits.permute(0, 3, 1, 2)
 
     def _graph_for(self, shape: tuple[int, ...]) -> _Idle:
         if self._settling and shape not in self._own and len(self._own) < _OWN_GRAPHS:

@@ -3,6 +3,7 @@
 import copy
 
 import torch
+from torch import nn
 
 from atrous.models import SegmentationModel
 
@@ -19,10 +20,16 @@ def state_of(model: SegmentationModel) -> tuple[object, ...]:
     Torch counts the changes to a tensor, but not those made through its `.data`.
     """
     state: list[object] = [model.output_stride]
-    for module in model.modules():
+    modules: list[nn.Module | None] = [model]
+    while modules:  # asked before every photo: `model.modules()` takes as long as all of this
+        module = modules.pop()
+        if module is None:
+            continue
         own = module.__dict__  # asking a module for an attribute that it lacks takes a hundred times as long
-        state.append((own.get("stride"), own.get("dilation"), own.get("rate")))
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
+        modules.extend(own["_modules"].values())
+        # Flat: hundreds of small tuples a photo would keep the garbage collector at work.
+        state += own.get("stride"), own.get("dilation"), own.get("rate")
+        for tensor in (*own["_parameters"].values(), *own["_buffers"].values()):
             if tensor is not None:
-                state.append((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version))
+                state += tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
     return tuple(state)
