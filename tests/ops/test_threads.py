@@ -1,6 +1,8 @@
 """The parts of a loop that go to threads."""
 
+import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -8,6 +10,8 @@ import torch
 
 from atrous.ops import threads
 from atrous.ops.threads import split
+
+needs_openmp = pytest.mark.skipif(threads._openmp() is None, reason="torch's OpenMP is not GCC's here")
 
 
 @pytest.fixture(params=["torch's own", "pool"])
@@ -60,6 +64,29 @@ def test_an_error_in_any_part_is_raised_once_all_have_ended():
     assert split(10, lambda start, stop: stop)[-1] == 10
 
 
+@needs_openmp
+def test_a_signal_in_the_midst_of_it_is_not_lost():
+    """What its handler raises goes through, whichever line it meets. (In a pool the standard library may lock up.)"""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    lost, rounds = [], 200
+    former = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(InterruptedError("the alarm")))
+    try:
+        for index in range(rounds):
+            with pytest.raises(InterruptedError, match="the alarm"):  # noqa: PT012
+                signal.setitimer(signal.ITIMER_REAL, 1e-4 * (1 + index % 7))
+                end = time.monotonic() + 10
+                while time.monotonic() < end:
+                    split(2, lambda start, stop: stop)
+                lost.append(index)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+        torch.set_num_threads(before)
+    assert lost == []
+    assert split(2, lambda start, stop: stop)[-1] == 2
+
+
 @pytest.mark.usefixtures("of_either_kind")
 def test_python_threads_may_split_at_once():
     with ThreadPoolExecutor(4) as pool:
@@ -69,7 +96,7 @@ def test_python_threads_may_split_at_once():
     assert found == list(range(1, 200))
 
 
-@pytest.mark.skipif("OpenMP 2" not in torch.__config__.parallel_info(), reason="torch has no OpenMP here")
+@needs_openmp
 def test_where_torch_has_openmp_no_other_threads_are_made(monkeypatch):
     """They would share the cores with torch's, which wait for their next operator at full speed."""
     monkeypatch.delattr(threads, "_pool")

@@ -10,22 +10,30 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 _BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
+class _OpenMP(NamedTuple):
+    """What GCC's compiler makes of a parallel region; LLVM's and Intel's OpenMP have both functions, too."""
+
+    start: Callable[[Any, None, int], None]  # (body, data, threads): body(data) in all threads but the caller's
+    end: Callable[[], None]  # waits for them
+
+
 @cache
-def _openmp() -> Callable[..., None] | None:
-    """GCC's `GOMP_parallel(body, data, threads, flags)`, which calls `body(data)` once in each thread of a team."""
+def _openmp() -> _OpenMP | None:
     try:
-        run = ctypes.CDLL(None).GOMP_parallel
+        library = ctypes.CDLL(None)
+        start, end = library.GOMP_parallel_start, library.GOMP_parallel_end
     except (OSError, AttributeError, TypeError):
         return None
-    run.argtypes, run.restype = [_BODY, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
-    return run
+    start.argtypes, start.restype = [_BODY, ctypes.c_void_p, ctypes.c_uint], None
+    end.argtypes, end.restype = [], None
+    return _OpenMP(start, end)
 
 
 @cache
@@ -39,27 +47,36 @@ def split(count: int, work: Callable[[int, int], Any]) -> list[Any]:
     if threads == 1:
         return [work(0, count)]
     parts = list(pairwise(count * index // threads for index in range(threads + 1)))
-    run = _openmp()
-    if run is None:
+    openmp = _openmp()
+    if openmp is None:
         others = [_pool(threads - 1).submit(work, *part) for part in parts[1:]]
         return [work(*parts[0]), *(other.result() for other in others)]
     left: list[tuple[int, tuple[int, int]]] = list(enumerate(parts))
     found: list[Any] = [None] * threads
     errors: list[BaseException] = []
 
-    def body(_: int | None) -> None:
+    def take() -> None:
         # A team may be smaller than was asked for: each of its threads takes parts until none is left.
         while True:
             try:
                 index, part = left.pop()
             except IndexError:
                 return
-            try:
-                found[index] = work(*part)
-            except BaseException as error:  # raised below: nothing may pass through OpenMP
-                errors.append(error)
+            found[index] = work(*part)
 
-    run(_BODY(body), None, threads, 0)
+    def body(_: int | None) -> None:
+        try:
+            take()
+        except BaseException as error:  # raised below: nothing may pass through OpenMP
+            errors.append(error)
+
+    others_body = _BODY(body)
+    try:
+        openmp.start(others_body, None, threads)
+        # Not as a callback: where a signal's handler raises at its beginning, ctypes would lose what is raised.
+        take()
+    finally:
+        openmp.end()
     if errors:
         raise errors[0]
     return found
