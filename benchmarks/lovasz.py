@@ -36,7 +36,7 @@ def main() -> None:
 
     def theirs() -> tuple[Tensor, Tensor]:
         full = F.interpolate(logits, (SIZE, SIZE), mode="bilinear", align_corners=True)
-        loss = criterion(full)
+        loss = criterion(full, target)
         return loss, torch.autograd.grad(loss, logits)[0]
 
     measured = by_turns(ours, theirs, 5)

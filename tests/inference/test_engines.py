@@ -4,11 +4,14 @@ import copy
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -347,3 +350,23 @@ def test_a_multi_scale_model_stays_on_torch(small):
     installed("onnxruntime")
     with pytest.raises(AtrousError, match="multi_scale runs on torch alone"):
         names.start("onnxruntime", model, CPU)
+
+
+def test_a_signal_after_openvinos_engine_went_in_another_thread_does_not_end_the_process():
+    """OpenVINO would leave the main thread with a stack for signals that is gone."""
+    installed("openvino")
+    code = """
+        import faulthandler, signal, threading
+        import numpy as np
+        import atrous
+        faulthandler.enable()
+        engines = [atrous.load("street", "cpu", engine="openvino")]
+        engines[0](np.zeros((33, 33, 3), dtype=np.uint8))
+        thread = threading.Thread(target=engines.clear)
+        thread.start()
+        thread.join()
+        signal.signal(signal.SIGTERM, lambda *_: print("terminated"))
+        signal.raise_signal(signal.SIGTERM)
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "terminated\n"), done.stderr

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from functools import cache
 from queue import SimpleQueue
 from typing import Literal, TypeAlias
 
@@ -17,6 +18,17 @@ _Idle: TypeAlias = "SimpleQueue[openvino.InferRequest]"
 _OFTEN = 64  # photos of a size: on open sizes they have lost about what a graph of their own takes to compile
 _OWN_GRAPHS = 8
 _SMALL = 1 << 26  # bytes: each graph holds the weights once more, and large networks gain nothing by it
+
+
+@cache
+def core() -> openvino.Core:
+    """The one of this process, which stays until its end.
+
+    Its processor's part gives the thread that loads it a stack for signals, if that has one already (as after
+    `faulthandler.enable`), and frees it when it goes, also where another thread lets go of it: the next signal would
+    end the process.
+    """
+    return openvino.Core()
 
 
 class OpenVino:
@@ -39,9 +51,8 @@ class OpenVino:
             "INFERENCE_PRECISION_HINT": precision,
             "ENABLE_CPU_PINNING": False,  # the threads that read photos ahead use the same cores
         }
-        self._core = openvino.Core()
         # Photos come with their channels last, its convolutions want them so, and so does the upsampling that follows.
-        prepared = PrePostProcessor(self._core.read_model(graph))
+        prepared = PrePostProcessor(core().read_model(graph))
         for end in (prepared.input(), prepared.output()):
             end.tensor().set_layout(openvino.Layout("NHWC"))
             end.model().set_layout(openvino.Layout("NCHW"))
@@ -75,7 +86,7 @@ class OpenVino:
 
     def _compiled(self, model: openvino.Model) -> _Idle:
         """A request for each lane."""
-        compiled = self._core.compile_model(model, "CPU", self._settings)
+        compiled = core().compile_model(model, "CPU", self._settings)
         idle: _Idle = SimpleQueue()
         for _ in range(self._lanes):
             idle.put(compiled.create_infer_request())
