@@ -36,7 +36,9 @@ def export(
     whose = "the float model's" if format.endswith("int8") else "torch's"
     typer.echo(f"wrote {done.path} ({megabytes:.1f} MB): {done.agreement:.2%} of the pixels have {whose} label")
     if done.miou:
-        typer.echo(f"mean IoU on the calibration photos: {done.miou[0]:.2%}, the float model's {done.miou[1]:.2%}")
+        typer.echo(
+            f"mean IoU on labelled photos that were held out: {done.miou[0]:.2%}, the float model's {done.miou[1]:.2%}"
+        )
 
 
 def parse_size(text: str) -> tuple[int, int] | None:
