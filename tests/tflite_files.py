@@ -130,20 +130,9 @@ class Draft:
         return self.operator("QUANTIZE", [x], self.tensor(self.drawn.graph.tensors[x].shape, "UINT8", *to))
 
 
-def draw_deeplab(
-    schema: ModuleType,
-    *,
-    image: tuple[int, int] = (65, 65),
-    width: float = 0.5,
-    classes: int = 5,
-    output_stride: int = 16,
-    pooling_first: bool = True,
-    per_axis: bool = False,
-) -> Drawn:
-    """The graph of the published files, with random weights."""
-    draft = Draft(schema, per_axis)
+def draw_mobilenet(draft: Draft, x: int, width: float, output_stride: int) -> int:
+    """MobileNetV2 from the image to its features."""
     graph = draft.drawn.graph
-    x = start = draft.tensor((1, *image, 3), "UINT8", *PIXEL)
     x = draft.convolve(x, int(32 * width), RELU6, SIX, size=3, stride=2)
     reached, rate = 2, 1
     for expansion, channels, repeats, stage_stride in BLOCKS:
@@ -161,6 +150,24 @@ def draw_deeplab(
             if repeat > 0:
                 added = draft.tensor(graph.tensors[x].shape, "UINT8", *LINEAR)
                 x = draft.operator("ADD", [x, before], added, "AddOptions", fusedActivationFunction=NONE)
+    return x
+
+
+def draw_deeplab(
+    schema: ModuleType,
+    *,
+    image: tuple[int, int] = (65, 65),
+    width: float = 0.5,
+    classes: int = 5,
+    output_stride: int = 16,
+    pooling_first: bool = True,
+    per_axis: bool = False,
+) -> Drawn:
+    """The graph of the published files, with random weights."""
+    draft = Draft(schema, per_axis)
+    graph = draft.drawn.graph
+    x = start = draft.tensor((1, *image, 3), "UINT8", *PIXEL)
+    x = draw_mobilenet(draft, x, width, output_stride)
     height, breadth, channels = graph.tensors[x].shape[1:]
     pooled = draft.tensor((1, 1, 1, channels), "UINT8", *LINEAR)
     window = {"strideW": 1, "strideH": 1, "filterWidth": breadth, "filterHeight": height}
@@ -178,6 +185,17 @@ def draw_deeplab(
     labels = draft.tensor((1, *image), "INT64")
     draft.operator("ARG_MAX", [x, axis], labels, "ArgMaxOptions", outputType=schema.TensorType.INT64)
     graph.inputs, graph.outputs = [start], [labels]
+    return draft.drawn
+
+
+def draw_classifier(schema: ModuleType, width: float = 1.0) -> Drawn:
+    """MobileNetV2 that names a photo of 32×32, with random weights."""
+    draft = Draft(schema, per_axis=False)
+    graph = draft.drawn.graph
+    start = draft.tensor((1, 32, 32, 3), "UINT8", *PIXEL)
+    x = draft.convolve(draw_mobilenet(draft, start, width, 32), 1280, RELU6, SIX)
+    named = draft.tensor((1, 1, 1, 1280), "UINT8", 1 / 256, 0)
+    graph.inputs, graph.outputs = [start], [draft.operator("SOFTMAX", [x], named, "SoftmaxOptions", beta=1)]
     return draft.drawn
 
 

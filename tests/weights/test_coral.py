@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ from PIL import Image
 from atrous.errors import WeightsError
 from atrous.inference import Predictor
 from atrous.layers import ConvNormAct
+from atrous.models import create_model
 from atrous.ops import upsample_argmax
+from atrous.weights import load_backbone
 from atrous.weights.tflite.coral import load_tflite
-from tflite_files import RELU, Drawn, draw_deeplab, pack
+from tflite_files import RELU, Drawn, draw_classifier, draw_deeplab, pack
 
 CORAL = {
     "deeplabv3_mnv2_pascal_quant": (0.980, "74.26 mIoU"),
@@ -81,6 +83,47 @@ def test_every_weight_is_what_its_byte_stands_for(path, schema, width, output_st
     kernel, bias = drawn.layers[-1]
     assert torch.equal(model.logits.weight, torch.from_numpy(kernel).float())
     assert torch.equal(model.logits.bias, torch.from_numpy(bias).float())
+
+
+@pytest.mark.parametrize("name", ["deeplabv3_mobilenet_v2", "deeplabv3plus_mobilenet_v2_050"])
+def test_a_classifier_starts_a_backbone_and_is_no_model(path, schema, name):
+    drawn = draw_classifier(schema, 0.5 if name.endswith("050") else 1.0)
+    path.write_bytes(pack(drawn.model))
+    with pytest.raises(WeightsError, match="it names what a photo shows, not where"):
+        load_tflite(path)
+    backbone = create_model(name, 2).backbone
+    assert load_backbone(backbone, path) == ((pytest.approx(128 / 255),) * 3,) * 2
+    layers = [module for module in backbone.modules() if isinstance(module, ConvNormAct)]
+    assert len(drawn.layers) == len(layers) + 1  # and the last, which only names have use for
+    for layer, (kernel, bias) in zip(layers, drawn.layers, strict=False):
+        assert torch.equal(layer.conv.weight, torch.from_numpy(kernel).float())
+        assert torch.equal(layer.bn.bias, torch.from_numpy(bias).float())
+
+
+def test_a_classifiers_other_backbone_is_refused(path, schema):
+    path.write_bytes(pack(draw_classifier(schema).model))
+    with pytest.raises(WeightsError, match="make the model with variant='paper'"):
+        load_backbone(create_model("smp_deeplabv3plus_mobilenet_v2", 2).backbone, path)
+    with pytest.raises(WeightsError, match="Google's quantised MobileNetV2 of width 1"):
+        load_backbone(create_model("deeplabv3_mobilenet_v2_050", 2).backbone, path)
+
+
+@pytest.mark.filterwarnings("ignore:.*experimental_preserve_all_tensors")
+def test_the_published_classifiers_features(litert, shared_data):
+    """On a photo they are LiteRT's, but for the rounding of some fifty layers one after another."""
+    file = shared_data / "weights" / "coral" / "mobilenet_v2_1.0_224_quant.tflite"
+    backbone = create_model("deeplabv3_mobilenet_v2", 2, 32).backbone.eval()
+    mean, std = load_backbone(backbone, file)
+    made = litert.interpreter.Interpreter(str(file), experimental_preserve_all_tensors=True)
+    made.allocate_tensors()
+    photo = np.array(Image.open(skimage_photo("chelsea.png")).resize((224, 224)))
+    run(made, photo)
+    (features,) = [t for t in made.get_tensor_details() if t["shape"].tolist() == [1, 7, 7, 320]]
+    scale, zero_point = features["quantization"]
+    theirs = (made.get_tensor(features["index"])[0].astype(np.float32) - zero_point) * scale
+    with torch.inference_mode():
+        ours = backbone(normalised(SimpleNamespace(mean=mean, std=std), photo)).output[0].permute(1, 2, 0).numpy()
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.98
 
 
 @pytest.mark.parametrize("image_size", [(65, 65), (64, 99)])
@@ -320,5 +363,5 @@ def test_the_other_published_models_are_refused(shared_data):
     folder = shared_data / "weights" / "coral"
     with pytest.raises(WeightsError, match="its input is called MobilenetEdgeTPU/MobilenetEdgeTPU/input"):
         load_tflite(folder / "deeplab_mobilenet_edgetpu_slim_cityscapes_quant.tflite")
-    with pytest.raises(WeightsError, match="it ends in SOFTMAX of shape 1×1001, not in ARG_MAX"):
+    with pytest.raises(WeightsError, match="an ImageNet classifier: it names what a photo shows, not where"):
         load_tflite(folder / "mobilenet_v2_1.0_224_quant.tflite")

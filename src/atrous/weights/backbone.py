@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from atrous.errors import WeightsError
-from atrous.weights.convert import ClassifierError, fill
+from atrous.weights.converted import ClassifierError
 from atrous.weights.open import open_model
 from atrous.weights.schemes import Layout, take
 
@@ -21,7 +21,8 @@ def load_backbone(backbone: nn.Module, source: str | Path) -> Normalisation:
     """Fills a model's backbone.
 
     Args:
-        source: a checkpoint of torchvision's or timm's ImageNet classifiers, or whatever `open_model` takes.
+        source: an ImageNet classifier, torchvision's, timm's or Google's quantised MobileNetV2, or whatever
+            `open_model` takes.
 
     Returns:
         Mean and deviation by which RGB in 0..1 is normalised for these weights.
@@ -31,10 +32,11 @@ def load_backbone(backbone: nn.Module, source: str | Path) -> Normalisation:
     """
     try:
         opened = open_model(source)
-    except ClassifierError as classifier:
-        _same_form(source, classifier.found.options, backbone)
-        fill(backbone, classifier.checkpoint, classifier.scheme, classifier.found)
-        return classifier.found.mean, classifier.found.std
+    except ClassifierError as error:
+        classifier = error.classifier
+        _same_form(source, classifier.options, backbone)
+        classifier.fill(backbone)
+        return classifier.mean, classifier.std
     theirs = opened.model.backbone
     _same_form(source, {form: getattr(theirs, form, "") for form in _FORMS}, backbone)
     try:

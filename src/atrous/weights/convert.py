@@ -1,6 +1,7 @@
 """Other projects' checkpoints to models here, and back."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,12 @@ from atrous.models import SegmentationModel, create_model
 from atrous.weights.card import ModelCard
 from atrous.weights.checkpoint import Checkpoint, read_checkpoint_file
 from atrous.weights.classes import card_for
-from atrous.weights.converted import Converted
+from atrous.weights.converted import Classifier, ClassifierError, Converted
 from atrous.weights.schemes import SCHEMES, Found, Scheme, give, recognise, take
 from atrous.weights.schemes.scheme import by_prefix
 
 Classes = str | Sequence[str]
 _HINTED = ("output_stride", "aspp_rates", "multi_grid", "align_corners")  # of a checkpoint's hints, create_model's
-
-
-class ClassifierError(WeightsError):
-    """A file that holds an ImageNet classifier: no model for photos, but a backbone's weights."""
-
-    def __init__(self, checkpoint: Checkpoint, scheme: Scheme, found: Found) -> None:
-        super().__init__(
-            f"{checkpoint.path}: {_named(scheme, found)}: it names what a photo shows, not where. "
-            "Train a model on it: atrous train RECIPE --set model.pretrained_backbone=FILE"
-        )
-        self.checkpoint, self.scheme, self.found = checkpoint, scheme, found
 
 
 def convert_checkpoint(path: str | Path, **options: Any) -> Converted:
@@ -44,13 +34,15 @@ def convert_checkpoint(path: str | Path, **options: Any) -> Converted:
     checkpoint = read_checkpoint_file(path)
     scheme, found = _recognised(checkpoint)
     if found.backbone:
-        raise ClassifierError(checkpoint, scheme, found)
+        name = _named(scheme, found)
+        fill_it = partial(_fill, checkpoint=checkpoint, scheme=scheme, found=found)
+        raise ClassifierError(checkpoint.path, Classifier(name, found.options, fill_it, found.mean, found.std))
     hinted = {name: checkpoint.hints[name] for name in _HINTED if name in checkpoint.hints}
     try:
         model = create_model(found.architecture, **{**found.options, **hinted, **options})
     except (AtrousError, TypeError) as error:
         raise WeightsError(f"{checkpoint.path}: {_named(scheme, found)}: {error}") from error
-    fill(model, checkpoint, scheme, found)
+    _fill(model, checkpoint, scheme, found)
     description = f"{_named(scheme, found)}, {model.num_classes} classes, output stride {model.output_stride}"
     return Converted(model.eval(), _card(checkpoint, found, model, description), description)
 
@@ -103,7 +95,7 @@ def _named(scheme: Scheme, found: Found) -> str:
     return f"{scheme.whose} {found.description}"
 
 
-def fill(network: nn.Module, checkpoint: Checkpoint, scheme: Scheme, found: Found) -> None:
+def _fill(network: nn.Module, checkpoint: Checkpoint, scheme: Scheme, found: Found) -> None:
     """Puts a checkpoint's tensors into the network, or backbone, that was recognised in it."""
     layout = scheme.layout(network)
     if layout is None:

@@ -1,4 +1,4 @@
-"""Google's quantised DeepLab v3 with MobileNetV2, from TFLite to float weights.
+"""Google's quantised DeepLab v3 with MobileNetV2, and the classifier below it, from TFLite to float weights.
 
 The files are those of google-coral/test_data, `deeplabv3_mnv2_pascal_quant.tflite` and `…_dm05_…`, trained with
 fake quantisation (tensorflow/models, `research/deeplab/g3doc/quantize.md`). Every stored value q stands for
@@ -26,8 +26,9 @@ from atrous.layers import ASPP, ConvNormAct, ImagePooling
 from atrous.models import create_model
 from atrous.models.deeplab_v3 import DeepLabV3
 from atrous.weights.classes import card_for
-from atrous.weights.converted import Converted
+from atrous.weights.converted import Classifier, ClassifierError, Converted
 from atrous.weights.quantisation import Quantisation
+from atrous.weights.schemes import Layout, take
 from atrous.weights.tflite import flatbuffer as tflite
 from atrous.weights.zoo import list_zoo
 
@@ -43,11 +44,14 @@ def load_tflite(path: str | Path) -> Converted:
     are not those of the training data.
 
     Raises:
+        ClassifierError: Google's quantised MobileNetV2, which such a model began with.
         WeightsError: not a TFLite file, a damaged one, or another network; the message says which.
     """
     path = Path(path)
     graph = tflite.read_tflite(path)
     try:
+        if graph.operators and graph.operators[-1].name == "SOFTMAX":
+            raise ClassifierError(path, _classifier(path, graph))
         _check_kind(graph)
         return _convert(graph, hashlib.sha256(path.read_bytes()).hexdigest())
     except _OtherNetworkError as refusal:
@@ -73,6 +77,10 @@ def _check_kind(graph: tflite.Graph) -> None:
     end = f"{graph.operators[-1].name} of shape {'×'.join(map(str, result.shape))}"
     _require(graph.operators[-1].name == "ARG_MAX", f"it ends in {end}, not in ARG_MAX, which labels pixels")
     _require("EdgeTPU" not in image.name, f"its input is called {image.name}, and there is no MobileNetEdgeTPU here")
+    _check_image(image)
+
+
+def _check_image(image: tflite.Tensor) -> None:
     _require(image.dtype == np.uint8 and len(image.shape) == 4, "its input is no image of 8-bit values")
 
 
@@ -86,13 +94,35 @@ def _convert(graph: tflite.Graph, digest: str) -> Converted:
     projected = _fill_aspp(walk, model.aspp, features)
     walk.results[model.logits] = _fill_logits(walk, model.logits, projected)
     _follow_to_labels(walk, walk.results[model.logits], image)
-    # A byte b is scale·(b - zero_point) to the network; a model card speaks of b / 255.
-    scale, zero_point = _scale(graph.tensors[image]), graph.tensors[image].zero_point
-    mean, std = (zero_point[0] / 255).item(), (1 / (255 * scale[0])).item()
-    card = card_for(model.num_classes, mean=(mean,) * 3, std=(std,) * 3, **_origin(digest))
+    mean, std = _normalisation(graph.tensors[image])
+    card = card_for(model.num_classes, mean=mean, std=std, **_origin(digest))
     card = replace(card, quantisation=_quantisation(walk, model))
     found = f"Google's quantised DeepLab v3 with MobileNetV2 of width {width}, {model.num_classes} classes, made float"
     return Converted(model, card, found)
+
+
+def _classifier(path: Path, graph: tflite.Graph) -> Classifier:
+    """MobileNetV2 up to its features; what names the photo is left."""
+    image = graph.inputs[0]
+    _check_image(graph.tensors[image])
+    architecture, width = _architecture(graph)
+    backbone = cast(MobileBackbone, create_model(architecture, 1, 32).backbone)
+    _fill_backbone(_Walk(graph), backbone, image)
+    found = f"Google's quantised MobileNetV2 of width {width}, an ImageNet classifier"
+
+    def fill(other: nn.Module) -> None:
+        try:
+            take(backbone.state_dict(), other, Layout(str))
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {found}, but {error}") from error
+
+    return Classifier(found, {"variant": backbone.variant}, fill, *_normalisation(graph.tensors[image]))
+
+
+def _normalisation(image: tflite.Tensor) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """A byte b is scale·(b - zero_point) to the network; a model card speaks of b / 255."""
+    mean, std = (image.zero_point[0] / 255).item(), (1 / (255 * _scale(image)[0])).item()
+    return (mean,) * 3, (std,) * 3
 
 
 def _quantisation(walk: "_Walk", model: nn.Module) -> Quantisation:
