@@ -21,6 +21,7 @@ from record import record
 
 LEFT_OUT = ("0001TP", "0006R0")
 LIGHT = {"augment.brightness": 0.3, "augment.contrast": 0.3, "augment.saturation": 0.4, "augment.gamma": 0.3}
+LOVASZ: dict[str, Any] = {"loss.parts": {"cross_entropy": 1.0, "lovasz": 0.5}}
 CORAL, GENERAL = "CORAL", "GENERAL"  # replaced by the folders given
 MOBILE = {"model.name": "deeplabv3plus_mobilenet_v2"}
 INGREDIENTS: dict[str, dict[str, Any]] = {
@@ -35,7 +36,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "slower throughout": {"optimizer.lr": 0.001},
     "moving average": {"ema_decay": 0.98},
     "bounded class weights": {"loss.class_weights": "bounded"},
-    "with Lovász": {"loss.parts": {"cross_entropy": 1.0, "lovasz": 0.5}},
+    "with Lovász": LOVASZ,
     "with Dice": {"loss.parts": {"cross_entropy": 1.0, "dice": 0.5}},
     "hardest quarter": {"loss.hardest": 0.25},
     "half as long": {"schedule.epochs": 0.5},
@@ -49,6 +50,21 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "MobileNetV2 from ImageNet": MOBILE | {"model.pretrained_backbone": f"{CORAL}/mobilenet_v2_1.0_224_quant.tflite"},
     "MobileNetV2 from VOC": MOBILE | {"model.pretrained_backbone": f"{CORAL}/deeplabv3_mnv2_pascal_quant.tflite"},
     "started from general": {"model.pretrained_backbone": GENERAL},
+}
+
+
+SECOND: dict[str, dict[str, Any]] = {
+    "then as before": {},
+    "then with Lovász": LOVASZ,
+    "then with four times the Lovász": {"loss.parts": {"cross_entropy": 1.0, "lovasz": 2.0}},
+    "then bounded class weights": {"loss.class_weights": "bounded"},
+    "then with Lovász and bounded weights": LOVASZ | {"loss.class_weights": "bounded"},
+    "then with Lovász, other light": LOVASZ | LIGHT,
+    "then with Lovász, slower backbone": LOVASZ | {"optimizer.backbone_multiplier": 0.1},
+    "then with Lovász, moving average": LOVASZ | {"ema_decay": 0.98},
+    "then with Lovász, scales .5 to 1.2": LOVASZ | {"augment.scale": (0.5, 1.2)},
+    "then with Lovász, scales .25 to .6": LOVASZ | {"augment.scale": (0.25, 0.6)},
+    "then with Lovász, strides 4 and 2": LOVASZ | {"model.options": {"fine_channels": 32}},
 }
 
 
@@ -67,8 +83,9 @@ def divide(camvid: Path, sequence: str, folder: Path) -> Path:
 
 def changes_of(what: str, given: argparse.Namespace) -> dict[str, Any] | None:
     """An ingredient's settings, or None where a file that it starts from was not given."""
-    changes = {**INGREDIENTS[what], "validate_every": 1000}
-    changes["schedule.epochs"] = round(given.epochs * changes.get("schedule.epochs", 1))
+    first = what in INGREDIENTS
+    changes = {**(INGREDIENTS if first else SECOND)[what], "validate_every": 1000}
+    changes["schedule.epochs"] = round(given.epochs * changes.get("schedule.epochs", 1 if first else 0.5))
     start = changes.get("model.pretrained_backbone", "")
     for mark, folder in ((CORAL, given.coral), (GENERAL, given.general)):
         if start.startswith(mark):
@@ -87,7 +104,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--coral", type=Path)
     parser.add_argument("--general", type=Path)
-    parser.add_argument("--only", nargs="*", default=list(INGREDIENTS))
+    parser.add_argument("--only", nargs="*", default=[*INGREDIENTS, *SECOND])
     parser.add_argument("--left-out", nargs="*", default=LEFT_OUT, metavar="SEQUENCE")
     given = parser.parse_args()
     base = load_recipe(given.recipe)
@@ -105,8 +122,12 @@ def main() -> None:
                 finished = out / "scores.json"
                 if not finished.exists():
                     resume = (out / CHECKPOINT).exists()
-                    recipe = changed_recipe(base, {**changes, "seed": seed})
-                    found = train(recipe, folder, out, resume=resume, workers=0, photos=photos[name])
+                    start = None
+                    if what in SECOND:
+                        start = given.out / f"the_recipe-{given.epochs}-{name}-1"
+                        changes |= {"optimizer.lr": base.optimizer.lr / 2, "model.pretrained_backbone": None}
+                    recipe = changed_recipe(base, {**changes, "seed": seed + (10 if start else 0)})
+                    found = train(recipe, folder, out, resume=resume, start=start, workers=0, photos=photos[name])
                     finished.write_text(json.dumps(found.to_dict()))
                 scores.setdefault(what, {}).setdefault(name, []).append(json.loads(finished.read_text()))
             row = {name: statistics.mean(s["miou"] for s in found) for name, found in scores[what].items()}

@@ -37,7 +37,8 @@ from atrous.inference import Predictor
 from atrous.models import SegmentationModel, create_model
 from atrous.ops import keep_freed_memory, upsample_cross_entropy
 from atrous.training import Trainee, changed_recipe, load_recipe, make_model, make_optimizer, training_crops
-from atrous.training.samples import EpochSampler, SharedBatches, make_loader
+from atrous.training.samples import EpochSampler, SharedBatches, TrainingCrops, make_loader
+from atrous.training.unfolding import unfold_batch_norm
 from atrous.weights import SYMMETRIC, load_backbone
 from atrous.weights.schemes.smp import SCHEME
 from atrous.weights.schemes.transfer import give, take
@@ -92,18 +93,15 @@ class Files(Dataset[tuple[Tensor, Tensor]]):
 class Ours:
     """What `atrous train` does, without Lightning around it."""
 
-    def __init__(self, dataset: SegmentationDataset, model: SegmentationModel, count: int) -> None:
+    def __init__(self, dataset: SegmentationDataset, model: SegmentationModel, crops: TrainingCrops) -> None:
         recipe = changed_recipe(load_recipe(RECIPE), SETTINGS)
-        _, card = make_model(recipe, dataset.classes)
         self.network = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.trainee = Trainee(self.network, recipe, dataset.classes.ignore_index)
         self.optimizer = make_optimizer(self.network, recipe.optimizer)
-        cached = CachedDataset(dataset)
-        photos = [cached[index] for index in range(count)]
-        crops = training_crops(photos, recipe, card, dataset.classes.ignore_index)
-        self.sampler = EpochSampler(count, recipe.seed)
+        self.sampler = EpochSampler(len(crops), recipe.seed)
         self.loader = make_loader(crops, SharedBatches(self.sampler, BATCH), 1, pin_memory=False)
         self.epoch = 0
+        self.after_step: Callable[[], None] = lambda: None
 
     def train_an_epoch(self) -> list[float]:
         keep_freed_memory()
@@ -117,6 +115,7 @@ class Ours:
         loss = self.trainee.loss(images, labels)
         loss.backward()
         self.optimizer.step()
+        self.after_step()
         loss.item()
 
     def judged(self) -> SegmentationModel:
@@ -128,6 +127,7 @@ class Theirs:
 
     def __init__(self, dataset: SegmentationDataset, network: nn.Module, count: int, twin: SegmentationModel) -> None:
         self.network, self.twin = network, twin
+        self.after_step: Callable[[], None] = lambda: None
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=LR, weight_decay=DECAY)
         workers = os.cpu_count() or 1
         files = Files(dataset, count)
@@ -143,6 +143,7 @@ class Theirs:
         loss = F.cross_entropy(self.network(images), labels, ignore_index=255)
         loss.backward()
         self.optimizer.step()
+        self.after_step()
         loss.item()
 
     def judged(self) -> SegmentationModel:
@@ -175,16 +176,21 @@ def make_pair(dataset: SegmentationDataset, count: int, start: str | None) -> tu
     classes = len(dataset.classes.names)
     torch.manual_seed(0)
     model, twin = (create_model(ARCHITECTURE, classes, 16) for _ in range(2))
+    recipe = changed_recipe(load_recipe(RECIPE), SETTINGS)
+    cached = CachedDataset(dataset)
+    photos = [cached[index] for index in range(count)]
+    crops = training_crops(photos, recipe, make_model(recipe, dataset.classes)[1], dataset.classes.ignore_index)
     if start:
         # The file's padding at strides is TensorFlow's; both sides begin from its weights with smp's.
         paper = create_model("deeplabv3plus_mobilenet_v2", classes, 16).backbone
         load_backbone(paper, start)
         model.backbone.load_state_dict(paper.state_dict(), strict=False)
+        unfold_batch_norm(model, crops)
     network = smp.DeepLabV3Plus("mobilenet_v2", encoder_weights=None, classes=classes)
     layout = SCHEME.layout(model)
     assert layout is not None
     network.load_state_dict(give(model, layout))
-    return Ours(dataset, model, count), Theirs(dataset, network, count, twin)
+    return Ours(dataset, model, crops), Theirs(dataset, network, count, twin)
 
 
 def compare_a_step(ours: Ours, theirs: Theirs, classes: int) -> dict[str, float]:
@@ -255,8 +261,7 @@ def train_to(
     """Until `goal` percent of validation mIoU, at most `epochs`, on a poly schedule."""
     steps, done, seconds, best = epochs * len(side.loader), 0, 0.0, 0.0
     schedule = torch.optim.lr_scheduler.LambdaLR(side.optimizer, lambda step: max(0.0, 1 - step / steps) ** 0.9)
-    stepped = side.optimizer.step
-    side.optimizer.step = lambda *given: (stepped(*given), schedule.step())[0]  # type: ignore[method-assign]
+    side.after_step = schedule.step
     _, card = make_model(changed_recipe(load_recipe(RECIPE), SETTINGS), val.classes)
     while done < epochs:
         seconds += sum(side.train_an_epoch())

@@ -32,6 +32,7 @@ from atrous.training.stages import former_settings, run_stages, start_from
 from atrous.training.starting import make_model
 from atrous.training.stopping import EndOnSigterm, ending_on_sigterm
 from atrous.training.synchronised import synchronise
+from atrous.training.unfolding import unfold_batch_norm
 
 
 @ending_on_sigterm()
@@ -105,6 +106,8 @@ def train(
         card = start_from(model, card, start)
     trainee = lesson.trainee(model, recipe)
     samples = lesson.samples(trainee, card)
+    if not going_on:
+        unfold_batch_norm(model, samples)
     sampler = EpochSampler(len(samples), recipe.seed, lesson.shares(recipe))
     out.mkdir(parents=True, exist_ok=True)
     former = {"former_stages": former_settings(start)} if start is not None else {}
