@@ -18,6 +18,7 @@ from atrous.evaluation.report import side_by_side
 from atrous.files import replacing
 from atrous.inference import Predictor, Segmentation
 from atrous.training.history import METRICS, History, stale, write_history
+from atrous.training.lesson import Lesson
 from atrous.training.live import Live
 from atrous.training.module import Trainee
 from atrous.training.parallel import is_first
@@ -194,22 +195,23 @@ class Keeper(Callback):  # type: ignore[misc]
         self.seconds = state["seconds"]
         self._safe = self.history[-1]["epoch"]
 
-    def settle(self, scale: float, training: SegmentationDataset) -> Scores:
+    def settle(self, scale: float, lesson: Lesson) -> Scores:
         """Judges the kept model once more as it was stored, in half precision, and writes its card and the report.
 
         Args:
             scale: at which the photos are judged.
-            training: what it was trained on.
+            lesson: what it was trained on, and says of it.
         """
         model, card = load_model(self.out)
         predictor = Predictor(model, card, self._device)
         evaluation = evaluate(predictor, self.folder, distributed=True, progress=self.live.judging, scales=(scale,))
         scores = evaluation.scores
         if is_first():
-            provenance = {**card.provenance, "scores": {"split": self.folder.split, **scores.to_dict()}}
+            judged = {"scores": {"split": self.folder.split, **scores.to_dict()}, **lesson.findings(evaluation)}
+            provenance = {**card.provenance, **judged}
             if provenance != card.provenance:
                 save_model(model, replace(card, provenance=provenance), self.out, dtype=torch.float16)
-            labelled = training if all(mask.is_file() for mask in training.masks) else None
+            labelled = lesson.train if all(mask.is_file() for mask in lesson.train.masks) else None
             write_final_report(
                 self.out,
                 provenance,

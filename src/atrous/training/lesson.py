@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from atrous.data import CachedDataset, SegmentationDataset
 from atrous.data.balance import count_pixels, sampling_weights
+from atrous.evaluation import Evaluation
 from atrous.models import SegmentationModel
 from atrous.training.module import Trainee
 from atrous.training.provenance import origin
@@ -47,3 +48,7 @@ class Lesson:
     def origin(self, recipe: Recipe) -> dict[str, Any]:
         """What the saved model says of it."""
         return origin(recipe, self.train.root, len(self.train))
+
+    def findings(self, evaluation: Evaluation) -> dict[str, Any]:
+        """What the saved model says of its last judging beside the scores."""
+        return {}

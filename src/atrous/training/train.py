@@ -124,7 +124,7 @@ def train(
         if resume and not going_on:
             keeper.live.say(f"{out}: holds nothing to go on from, so the run begins")
     _fit(trainer, trainee, loader, checkpoint if going_on else None)
-    return keeper.settle(recipe.val_scale, lesson.train)
+    return keeper.settle(recipe.val_scale, lesson)
 
 
 def _labelled(recipe: Recipe, data: str | Path, photos: Photos | None, processes: int) -> Lesson:

@@ -1,18 +1,17 @@
 """From a teacher and a folder of photos to a student."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from atrous.data import CachedDataset, SegmentationDataset, find_images, list_splits, open_dataset
 from atrous.data.balance import count_pixels, sampling_weights
 from atrous.errors import DataError
-from atrous.evaluation import evaluate
+from atrous.evaluation import Evaluation
 from atrous.inference import Predictor, load
 from atrous.models import SegmentationModel
 from atrous.training.distillation.agreement import Agreement, agreement
@@ -26,7 +25,7 @@ from atrous.training.recipe import DistillRecipe, Recipe
 from atrous.training.refusals import refuse_impossible
 from atrous.training.starting import make_loss, training_crops
 from atrous.training.train import train
-from atrous.weights import ModelCard, load_model, save_model
+from atrous.weights import ModelCard, read_card
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +69,9 @@ class SoftLesson(Lesson):
         if self.labelled:
             photos += f"; {self.labelled.root.name} {self.labelled.split} ({len(self.labelled)} photos)"
         return {**origin(recipe, self.train.root, len(self.train)), "trained_on": photos, "teacher": self.teacher}
+
+    def findings(self, evaluation: Evaluation) -> dict[str, Any]:
+        return {"agreement": agreement(evaluation).to_dict()}
 
     @property
     def _ignored(self) -> int:
@@ -138,13 +140,13 @@ def distill(
     """Trains a student; what is not said here is as for `train`.
 
     Returns:
-        What the kept student says of the photos that judged it; its card says it, too.
+        What the kept student says of the photos that judged it, as its card has it, with four decimals.
 
     Raises:
         AtrousError: the recipe or the place to resume from is not as it should be.
     """
     train(recipe, lesson, out, resume=resume, recipe_name=recipe_name, workers=workers, device=device)
-    return _settled(Path(out), lesson, recipe.val_scale)
+    return Agreement(**read_card(out)[1].provenance["agreement"])
 
 
 def _labelled(
@@ -181,12 +183,3 @@ def _shares(dataset: SegmentationDataset, recipe: Recipe) -> NDArray[np.float64]
     if recipe.balanced_sampling:
         return sampling_weights(count_pixels(dataset))
     return np.full(len(dataset), 1 / len(dataset))
-
-
-def _settled(out: Path, lesson: SoftLesson, scale: float) -> Agreement:
-    """Judges the kept student by itself once more, and writes what comes out to its card."""
-    model, card = load_model(out)
-    found = agreement(evaluate(Predictor(model, card), lesson.val, scales=(scale,)))
-    provenance = {**card.provenance, "agreement": found.to_dict()}
-    save_model(model, replace(card, provenance=provenance), out, dtype=torch.float16)
-    return found
