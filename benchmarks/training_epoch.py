@@ -36,9 +36,16 @@ from atrous.evaluation import evaluate
 from atrous.inference import Predictor
 from atrous.models import SegmentationModel, create_model
 from atrous.ops import keep_freed_memory, upsample_cross_entropy
-from atrous.training import Trainee, changed_recipe, load_recipe, make_model, make_optimizer, training_crops
-from atrous.training.samples import EpochSampler, SharedBatches, TrainingCrops, make_loader
-from atrous.training.unfolding import unfold_batch_norm
+from atrous.training import (
+    Trainee,
+    changed_recipe,
+    load_recipe,
+    make_model,
+    make_optimizer,
+    training_crops,
+    unfold_batch_norm,
+)
+from atrous.training.samples import EpochSampler, SharedBatches, TrainingCrops, make_loader, some_images
 from atrous.weights import SYMMETRIC, load_backbone
 from atrous.weights.schemes.smp import SCHEME
 from atrous.weights.schemes.transfer import give, take
@@ -185,7 +192,7 @@ def make_pair(dataset: SegmentationDataset, count: int, start: str | None) -> tu
         paper = create_model("deeplabv3plus_mobilenet_v2", classes, 16).backbone
         load_backbone(paper, start)
         model.backbone.load_state_dict(paper.state_dict(), strict=False)
-        unfold_batch_norm(model, crops)
+        unfold_batch_norm(model, some_images(crops))
     network = smp.DeepLabV3Plus("mobilenet_v2", encoder_weights=None, classes=classes)
     layout = SCHEME.layout(model)
     assert layout is not None

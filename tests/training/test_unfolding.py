@@ -8,24 +8,15 @@ from torch import nn
 
 from atrous.layers import BatchNorm2d
 from atrous.models import create_model
-from atrous.training import Recipe, train
-from atrous.training.samples import Samples
-from atrous.training.unfolding import unfold_batch_norm
+from atrous.training import Recipe, train, unfold_batch_norm
 from atrous.weights import ModelCard, load_model, save_model
 from data_sets import sky_over_ground
 
 NAME = "deeplabv3_mobilenet_v2_050"
 
 
-class Noise(Samples):
-    def __init__(self, count: int) -> None:
-        self.images = torch.randn(count, 3, 65, 65, generator=torch.Generator().manual_seed(3))
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, ...]:
-        return (self.images[number],)
+def noise(count: int) -> torch.Tensor:
+    return torch.randn(count, 3, 65, 65, generator=torch.Generator().manual_seed(3))
 
 
 def norms(network: nn.Module) -> list[BatchNorm2d]:
@@ -43,18 +34,17 @@ def folded():
 
 
 def test_what_the_model_computes_stays_and_training_computes_it_too():
-    model, samples = folded(), Noise(40)
-    images = samples.images[:16]
+    model, images = folded(), noise(16)
     with torch.no_grad():
         lost = copy.deepcopy(model.backbone).train()(images).output
         before = model.backbone.eval()(images).output
-        assert unfold_batch_norm(model, samples) == len(norms(model.backbone))
+        assert unfold_batch_norm(model, noise(40)) == len(norms(model.backbone))
         after, kept = (model.backbone.train(mode)(images).output for mode in (False, True))
     assert (after - before).norm() < 1e-4 * before.norm()
     alike = [torch.corrcoef(torch.stack([before.ravel(), other.ravel()]))[0, 1] for other in (lost, kept)]
     assert alike[0] < 0.6
     assert alike[1] > 0.9
-    assert unfold_batch_norm(model, samples) == 0
+    assert unfold_batch_norm(model, noise(40)) == 0
 
 
 def test_new_and_frozen_batch_norm_stays_as_it_is():
@@ -63,7 +53,7 @@ def test_new_and_frozen_batch_norm_stays_as_it_is():
         norm.freeze()
     still = {name: tensor.clone() for name, tensor in model.aspp.state_dict().items()}
     count = len(norms(model.backbone))
-    assert unfold_batch_norm(model, Noise(3)) == count - 5
+    assert unfold_batch_norm(model, noise(3)) == count - 5
     assert all(torch.equal(tensor, still[name]) for name, tensor in model.aspp.state_dict().items())
     assert all((norm.weight == 1).all() for norm in norms(model.backbone)[:5])
     assert model.training

@@ -8,6 +8,7 @@ from atrous.training.refusals import oddities
 from atrous.training.samples import Photos
 from atrous.training.starting import make_model, training_crops
 from atrous.training.train import train
+from atrous.training.unfolding import unfold_batch_norm
 
 __all__ = [
     "CHECKPOINT",
@@ -21,4 +22,5 @@ __all__ = [
     "oddities",
     "train",
     "training_crops",
+    "unfold_batch_norm",
 ]

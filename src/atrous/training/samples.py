@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
+from math import ceil
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -91,6 +92,11 @@ class Samples(Dataset[tuple[Tensor, ...]], ABC):
     @abstractmethod
     def __len__(self) -> int:
         """How many an epoch has."""
+
+
+def some_images(samples: Samples, count: int = 32) -> Iterator[Tensor]:
+    """At most so many of an epoch's images, spread over it."""
+    return (samples[index][0] for index in range(0, len(samples), ceil(len(samples) / count)))
 
 
 class TrainingCrops(Samples):

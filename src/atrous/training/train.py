@@ -27,7 +27,7 @@ from atrous.training.parallel import find_processes, is_first, plugins, strategy
 from atrous.training.provenance import RECIPE, write_recipe
 from atrous.training.recipe import Recipe
 from atrous.training.refusals import refuse_impossible, refuse_one_class
-from atrous.training.samples import EpochSampler, Photos, SharedBatches, make_loader
+from atrous.training.samples import EpochSampler, Photos, SharedBatches, make_loader, some_images
 from atrous.training.stages import former_settings, run_stages, start_from
 from atrous.training.starting import make_model
 from atrous.training.stopping import EndOnSigterm, ending_on_sigterm
@@ -107,7 +107,7 @@ def train(
     trainee = lesson.trainee(model, recipe)
     samples = lesson.samples(trainee, card)
     if not going_on:
-        unfold_batch_norm(model, samples)
+        unfold_batch_norm(model, some_images(samples))
     sampler = EpochSampler(len(samples), recipe.seed, lesson.shares(recipe))
     out.mkdir(parents=True, exist_ok=True)
     former = {"former_stages": former_settings(start)} if start is not None else {}

@@ -1,6 +1,6 @@
 """Batch norm that a file has folded into the convolutions, taken out of them again before training."""
 
-from math import ceil
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -8,13 +8,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from atrous.layers import BatchNorm2d
-from atrous.training.samples import Samples
-
-_SAMPLES = 32
 
 
-def unfold_batch_norm(model: nn.Module, samples: Samples) -> int:
-    """Makes identities into batch norm with the statistics of these samples; what the model computes stays.
+def unfold_batch_norm(model: nn.Module, images: Iterable[Tensor]) -> int:
+    """Makes identities into batch norm with the statistics of these images; what the model computes stays.
 
     A released TFLite file has batch norm folded into its convolutions, and a model from it identities in its place.
     Trained like that, the first step would normalise what was learnt as it is: each channel loses its size, and the
@@ -23,7 +20,7 @@ def unfold_batch_norm(model: nn.Module, samples: Samples) -> int:
 
     Args:
         model: in its training form; frozen batch norm stays as it is.
-        samples: whose first part is a normalised image, 3×H×W; some 32 of them are looked at.
+        images: normalised, 3×H×W, some tens of them; where nothing is folded none is taken.
 
     Returns:
         How many there were.
@@ -34,8 +31,8 @@ def unfold_batch_norm(model: nn.Module, samples: Samples) -> int:
         model.eval()
         sums = {norm: _Sums(norm) for norm in folded}
         with torch.inference_mode():
-            for index in range(0, len(samples), ceil(len(samples) / _SAMPLES)):
-                model(samples[index][0][None])
+            for image in images:
+                model(image[None])
         for norm, seen in sums.items():
             seen.handle.remove()
             _unfold(norm, *seen.moments())
