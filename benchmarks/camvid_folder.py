@@ -1,6 +1,6 @@
 """Images a second from files to masks on disk, over CamVid's validation images, against a plain loop around smp.
 
-    python benchmarks/camvid_folder.py SHARED/data/camvid/images/val [--engine auto]
+    python benchmarks/camvid_folder.py FOLDER [--engine auto]
 
 The same weights, random ones, in smp's DeepLabV3Plus on MobileNetV2. Theirs is the loop that people write: OpenCV
 reads a photo, smp's own normalisation, padding to whole strides, the network in inference mode, argmax, OpenCV writes

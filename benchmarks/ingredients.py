@@ -60,6 +60,7 @@ SECOND: dict[str, dict[str, Any]] = {
     "then bounded class weights": {"loss.class_weights": "bounded"},
     "then with Lovász and bounded weights": LOVASZ | {"loss.class_weights": "bounded"},
     "then with Lovász, other light": LOVASZ | LIGHT,
+    "then with Lovász, much other light": LOVASZ | {key: 2 * value for key, value in LIGHT.items()},
     "then with Lovász, slower backbone": LOVASZ | {"optimizer.backbone_multiplier": 0.1},
     "then with Lovász, moving average": LOVASZ | {"ema_decay": 0.98},
     "then with Lovász, scales .5 to 1.2": LOVASZ | {"augment.scale": (0.5, 1.2)},
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--coral", type=Path)
     parser.add_argument("--general", type=Path)
     parser.add_argument("--only", nargs="*", default=[*INGREDIENTS, *SECOND])
+    parser.add_argument("--finished", action="store_true", help="run nothing: write down what was run already")
     parser.add_argument("--left-out", nargs="*", default=LEFT_OUT, metavar="SEQUENCE")
     given = parser.parse_args()
     base = load_recipe(given.recipe)
@@ -120,6 +122,8 @@ def main() -> None:
             for name, folder in data.items():
                 out = given.out / f"{what.replace(' ', '_')}-{given.epochs}-{name}-{seed}"
                 finished = out / "scores.json"
+                if given.finished and not finished.exists():
+                    continue
                 if not finished.exists():
                     resume = (out / CHECKPOINT).exists()
                     start = None
@@ -130,9 +134,8 @@ def main() -> None:
                     found = train(recipe, folder, out, resume=resume, start=start, workers=0, photos=photos[name])
                     finished.write_text(json.dumps(found.to_dict()))
                 scores.setdefault(what, {}).setdefault(name, []).append(json.loads(finished.read_text()))
-            row = {name: statistics.mean(s["miou"] for s in found) for name, found in scores[what].items()}
-            mean = statistics.mean(row.values())
-            print(f"{what:28} " + "  ".join(f"{name} {value:6.2%}" for name, value in (row | {"mean": mean}).items()))
+            row = {name: statistics.mean(s["miou"] for s in found) for name, found in scores.get(what, {}).items()}
+            print(f"{what:38} " + "  ".join(f"without {name} {value:6.2%}" for name, value in row.items()))
     measured = {"recipe": given.recipe.name, "epochs": given.epochs, "left out": scores}
     print(record("ingredients", measured))
 

@@ -58,6 +58,22 @@ def test_gradient_is_the_sorted_ones(threads):
     assert not found[(target == VOID)[:, None].expand_as(found)].any()
 
 
+def test_gradient_is_the_sorted_ones_with_many_pixels_a_step():
+    """Half a million pixels, nearly right, so that most errors are small: summed over 4×4 pixels, as logits get it."""
+    generator = torch.Generator().manual_seed(2)
+    target = torch.randint(0, 5, (2, 500, 500), generator=generator)
+    logits = 4 * torch.nn.functional.one_hot(target, 5).movedim(-1, 1) + torch.randn(
+        2, 5, 500, 500, generator=generator
+    )
+    p = logits.softmax(1).requires_grad_()
+    exact = p.detach().double().requires_grad_()
+    (found,) = torch.autograd.grad(lovasz_losses(p, target).sum(), p)
+    (true,) = torch.autograd.grad(reference_lovasz_losses(exact, target).sum(), exact)
+    assert (found - true).norm() < 0.02 * true.norm()
+    found, true = (torch.nn.functional.avg_pool2d(slopes.double(), 4) for slopes in (found, true))
+    assert (found - true).norm() < 0.02 * true.norm()
+
+
 def test_pixels_of_equal_error_share_alike():
     p = torch.full((1, 1, 4, 8), 0.25, requires_grad=True)
     target = torch.zeros(1, 4, 8, dtype=torch.long)

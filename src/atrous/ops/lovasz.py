@@ -1,8 +1,8 @@
 """The Lovász extension of the Jaccard loss (Berman et al., CVPR 2018) without sorting.
 
 Sorted by its error, each pixel counts by what it adds to the Jaccard loss. Sorting is most of the time that takes; on a
-CPU `lovasz_cpu` counts errors in 131,072 steps instead, in whose order they are then, and pixels of one step share what
-the step adds. The loss differs by less than a step's width, 8e-6.
+CPU `lovasz_cpu` counts errors in 131,072 steps instead, in whose order they are then; of one step the pixels of the
+class share alike, and so do the others. The loss differs by less than a step's width, 8e-6.
 """
 
 from typing import Any

@@ -25,11 +25,10 @@ def losses_and_slopes(probabilities: Tensor, target: Tensor, ignore_index: int) 
 def _count_classes(values, labels, ignored, losses, slopes, start, stop):  # type: ignore[no-untyped-def]
     """The classes start..stop."""
     images, _, height, width = values.shape
-    counts, hits, rises = np.empty(STEPS, np.int32), np.empty(STEPS, np.int32), np.empty(STEPS, np.float32)
+    counts, rises = np.empty((2, STEPS), np.int32), np.empty((2, STEPS), np.float32)  # of others' pixels, and its own
     last = np.float32(STEPS - 1)
     for own in range(start, stop):
         counts[:] = 0
-        hits[:] = 0
         for image in range(images):
             for y in range(height):
                 for x in range(width):
@@ -39,10 +38,8 @@ def _count_classes(values, labels, ignored, losses, slopes, start, stop):  # typ
                         hit = label == own
                         error = np.float32(1) - p if hit else p
                         if error == error:
-                            step = int(error * last)
-                            counts[step] += 1
-                            hits[step] += hit
-        _rise(counts, hits, rises)
+                            counts[int(hit), int(error * last)] += 1
+        _rise(counts, rises)
         loss = 0.0
         for image in range(images):
             for y in range(height):
@@ -54,7 +51,7 @@ def _count_classes(values, labels, ignored, losses, slopes, start, stop):  # typ
                         hit = label == own
                         error = np.float32(1) - p if hit else p
                         # What is not a number stays one, and has no step.
-                        rise = rises[int(error * last)] if error == error else error
+                        rise = rises[int(hit), int(error * last)] if error == error else error
                         loss += error * rise
                         slope = -rise if hit else rise
                     slopes[image, own, y, x] = slope
@@ -62,13 +59,18 @@ def _count_classes(values, labels, ignored, losses, slopes, start, stop):  # typ
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _rise(counts, hits, rises):  # type: ignore[no-untyped-def]
-    """What a pixel of each step adds to the Jaccard loss, the largest errors first."""
-    truth, missed, wrong, before = hits.sum(), 0, 0, 0.0
-    for step in range(len(counts) - 1, -1, -1):
-        if counts[step]:
-            missed += hits[step]
-            wrong += counts[step] - hits[step]
-            jaccard = 1 - (truth - missed) / (truth + wrong)
-            rises[step] = (jaccard - before) / counts[step]
-            before = jaccard
+def _rise(counts, rises):  # type: ignore[no-untyped-def]
+    """What a pixel of each step adds to the Jaccard loss, the largest errors first.
+
+    A pixel of the class takes from the intersection, another one adds to the union. Which comes first within a step is
+    open: each kind gets the mean of its share as the first and as the last.
+    """
+    union = hit = float(counts[1].sum())
+    for step in range(counts.shape[1] - 1, -1, -1):
+        others, own = counts[0, step], counts[1, step]
+        if others or own:
+            wider = union + others
+            rises[1, step] = 0.5 * (1 / union + 1 / wider)
+            rises[0, step] = (hit - 0.5 * own) / (union * wider) if union else 1 / others
+            hit -= own
+            union = wider
