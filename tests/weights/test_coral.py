@@ -100,6 +100,14 @@ def test_a_classifier_starts_a_backbone_and_is_no_model(path, schema, name):
         assert torch.equal(layer.bn.bias, torch.from_numpy(bias).float())
 
 
+def test_a_classifier_of_no_image_is_refused(path, schema):
+    drawn = draw_classifier(schema)
+    drawn.graph.inputs = []
+    path.write_bytes(pack(drawn.model))
+    with pytest.raises(WeightsError, match="it does not take one image to one result"):
+        load_tflite(path)
+
+
 def test_a_classifiers_other_backbone_is_refused(path, schema):
     path.write_bytes(pack(draw_classifier(schema).model))
     with pytest.raises(WeightsError, match="make the model with variant='paper'"):

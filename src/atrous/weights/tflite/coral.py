@@ -50,7 +50,8 @@ def load_tflite(path: str | Path) -> Converted:
     path = Path(path)
     graph = tflite.read_tflite(path)
     try:
-        if graph.operators and graph.operators[-1].name == "SOFTMAX":
+        _check_ends(graph)
+        if graph.operators[-1].name == "SOFTMAX":
             raise ClassifierError(path, _classifier(path, graph))
         _check_kind(graph)
         return _convert(graph, hashlib.sha256(path.read_bytes()).hexdigest())
@@ -67,21 +68,21 @@ def _require(condition: bool, reason: str) -> None:
         raise _OtherNetworkError(reason)
 
 
-def _check_kind(graph: tflite.Graph) -> None:
-    """Tells the networks that people are likely to try instead."""
+def _check_ends(graph: tflite.Graph) -> None:
     sealed = any(operator.name == "edgetpu-custom-op" for operator in graph.operators)
     _require(not sealed, "it is compiled for the Edge TPU, which seals the weights; take the file without _edgetpu")
     one_each = len(graph.inputs) == len(graph.outputs) == 1 and min(graph.inputs + graph.outputs) >= 0
     _require(one_each and bool(graph.operators), "it does not take one image to one result")
+    image = graph.tensors[graph.inputs[0]]
+    _require(image.dtype == np.uint8 and len(image.shape) == 4, "its input is no image of 8-bit values")
+
+
+def _check_kind(graph: tflite.Graph) -> None:
+    """Tells the networks that people are likely to try instead."""
     image, result = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
     end = f"{graph.operators[-1].name} of shape {'×'.join(map(str, result.shape))}"
     _require(graph.operators[-1].name == "ARG_MAX", f"it ends in {end}, not in ARG_MAX, which labels pixels")
     _require("EdgeTPU" not in image.name, f"its input is called {image.name}, and there is no MobileNetEdgeTPU here")
-    _check_image(image)
-
-
-def _check_image(image: tflite.Tensor) -> None:
-    _require(image.dtype == np.uint8 and len(image.shape) == 4, "its input is no image of 8-bit values")
 
 
 def _convert(graph: tflite.Graph, digest: str) -> Converted:
@@ -104,7 +105,6 @@ def _convert(graph: tflite.Graph, digest: str) -> Converted:
 def _classifier(path: Path, graph: tflite.Graph) -> Classifier:
     """MobileNetV2 up to its features; what names the photo is left."""
     image = graph.inputs[0]
-    _check_image(graph.tensors[image])
     architecture, width = _architecture(graph)
     backbone = cast(MobileBackbone, create_model(architecture, 1, 32).backbone)
     _fill_backbone(_Walk(graph), backbone, image)
