@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from textwrap import dedent
 
@@ -331,6 +332,12 @@ def test_a_remembered_engine_that_is_gone_is_measured_anew(small, memory):
     memory.write_text(json.dumps({key: {"engine": "openvino"}}))
     assert auto.recall(key, ["torch", "openvino"]) == "openvino"
     assert auto.recall(key, ["torch"]) is None
+
+
+def test_another_version_of_atrous_measures_anew(small, monkeypatch):
+    key = auto.situation(small.model, CPU, ["torch"], 6)
+    monkeypatch.setattr(names, "version", lambda package: "99.0" if package == "atrous" else version(package))
+    assert auto.situation(small.model, CPU, ["torch"], 6) != key
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is read-only for root")

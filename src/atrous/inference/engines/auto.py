@@ -1,4 +1,4 @@
-"""Which engine is fastest here: measured once for a machine, a model and a size of photo, then remembered.
+"""Which engine is fastest here: measured once for a machine, versions, a model and a size of photo, then remembered.
 
 The memory is `engines.json` beside the fetched models. It may be deleted at any time, and one that cannot be read or
 written is as good as none.

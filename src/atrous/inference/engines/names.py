@@ -55,14 +55,13 @@ def usable(device: torch.device, model: SegmentationModel, quantisation: Quantis
 
 
 def versions(names: list[str]) -> str:
-    """The packages that these engines run on, with their versions."""
+    """Atrous and the packages that these engines run on, with their versions."""
     found = {"torch": str(torch.__version__)}
-    for name in names:
-        for package in PACKAGES[name]:
-            try:
-                found[package] = version(package)
-            except PackageNotFoundError:  # installed by other means than pip
-                found[package] = ""
+    for package in ["atrous", *(package for name in names for package in PACKAGES[name])]:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # installed by other means than pip
+            found[package] = ""
     return ", ".join(f"{package} {number}".strip() for package, number in found.items())
 
 
