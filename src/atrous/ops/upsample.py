@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from atrous.errors import AtrousError
-from atrous.ops.taps import Taps, arrays, bilinear_taps
+from atrous.ops.taps import bilinear_taps
 from atrous.ops.tracing import is_traced
 from atrous.ops.triton_here import takes_triton
 
@@ -59,7 +59,7 @@ def upsample_argmax(
 
     logits = logits.detach().float()
     rows, columns = (
-        arrays(Taps(*(each[:kept] for each in bilinear_taps(full, coarse, align_corners, logits.device))))
+        upsample_cpu.side(full, coarse, align_corners, kept)
         for full, coarse, kept in zip(size, logits.shape[2:], (height, width), strict=True)
     )
     channels_last = logits.permute(0, 2, 3, 1).contiguous().numpy()
@@ -193,7 +193,7 @@ class _UpsampleCrossEntropy(torch.autograd.Function):
         _check_labels(target, classes, ignore_index)
         source = padded_channels_last(logits)
         rows, columns = (
-            arrays(bilinear_taps(full, coarse, align_corners, logits.device))
+            upsample_cpu.side(full, coarse, align_corners, full)
             for full, coarse in zip(target.shape[-2:], (h, w), strict=True)
         )
         weights = torch.ones(classes) if weight is None else weight.detach().float()

@@ -4,14 +4,16 @@ Both walk over cells: the pixels between four neighbouring coarse positions. Log
 float32; a pixel's K values are combined from its cell's corners in registers and used up at once.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numba import njit
 from numpy.typing import NDArray
 
 from atrous.ops.softmax_cpu import blend, exponentials
-from atrous.ops.taps import Taps
+from atrous.ops.taps import Taps, arrays, bilinear_taps
 from atrous.ops.threads import split
 
 Floats = NDArray[np.float32]
@@ -20,31 +22,45 @@ Floats = NDArray[np.float32]
 _PIXELS_FOR_THREADS = 1 << 23
 
 
+class Side(NamedTuple):
+    """Where the pixels along a side lie, and where those begin that share a coarse index; behind the last, the end."""
+
+    taps: Taps[NDArray[Any]]
+    starts: NDArray[np.int64]
+
+
 class Pixels(NamedTuple):
     """What the pixels are, and where: N×H×W classes, the weight of each class, and the pixels' places."""
 
     target: NDArray[Any]
     ignore_index: int
     class_weights: Floats
-    rows: Taps[NDArray[Any]]
-    columns: Taps[NDArray[Any]]
+    rows: Side
+    columns: Side
 
 
-def label(logits: Floats, rows: Taps[NDArray[Any]], columns: Taps[NDArray[Any]]) -> NDArray[np.uint8]:
+@lru_cache(maxsize=64)  # found anew for each photo, they would take longer than a small photo's labels
+def side(size: int, coarse: int, align_corners: bool, kept: int) -> Side:
+    """The first `kept` of `size` pixels over `coarse` logits; not to be written to."""
+    taps = bilinear_taps(size, coarse, align_corners, torch.device("cpu"))
+    lower, upper, weight = arrays(Taps(*(each[:kept] for each in taps)))
+    return Side(Taps(lower, upper, weight), np.flatnonzero(np.diff(lower, prepend=-1, append=lower[-1] + 1)))
+
+
+def label(logits: Floats, rows: Side, columns: Side) -> NDArray[np.uint8]:
     """The class of the largest upsampled logit at each pixel, the lowest where several are equal.
 
     Args:
         logits: N×h×w×K.
     """
-    labels = np.empty((len(logits), len(rows.lower), len(columns.lower)), np.uint8)
-    bands, cells = _starts(rows.lower), _starts(columns.lower)
-    count = len(bands) - 1
+    labels = np.empty((len(logits), len(rows.taps.lower), len(columns.taps.lower)), np.uint8)
+    count = len(rows.starts) - 1
 
     def work(start: int, stop: int) -> None:
-        _label_bands(logits, *rows, *columns, bands, cells, labels, start, stop)
+        _label_bands(logits, *rows.taps, *columns.taps, rows.starts, columns.starts, labels, start, stop)
 
-    # Torch's threads spin for a while after their last work and keep the cores: for less than some 20 ms of ours it is
-    # quicker not to ask for more than one.
+    # Torch's threads sleep while another runtime has the network, and one that sleeps may take 8 ms to come: for less
+    # than some 20 ms of ours it is quicker not to ask for more than one.
     if labels.size < _PIXELS_FOR_THREADS:
         work(0, len(logits) * count)
     else:
@@ -66,8 +82,7 @@ def cross_entropy(
         The weighted sum of losses, the sum of their weights, and the former's gradient N×h×w×K' (empty if not asked).
     """
     n, h, w, padded = logits.shape
-    rows = pixels.rows
-    bands = _starts(rows.lower)
+    rows, bands = pixels.rows
     count = len(bands) - 1
     gradient = np.zeros(logits.shape if with_gradient else (n, h, 0, padded), np.float32)
     loss_map = np.empty((0, 0, 0), np.float32) if losses is None else losses
@@ -78,7 +93,7 @@ def cross_entropy(
         last = (stop - 1) // count * h + int(rows.upper[bands[(stop - 1) % count]])
         part = np.zeros((last - first + 1, w if with_gradient else 0, padded), np.float32)
         sums = _cross_entropy_bands(
-            logits, classes, *pixels[:3], *rows, *pixels.columns, bands, part, first, loss_map, least, start, stop
+            logits, classes, *pixels[:3], *rows, *pixels.columns.taps, bands, part, first, loss_map, least, start, stop
         )
         return *sums, first, part
 
@@ -89,11 +104,6 @@ def cross_entropy(
         total += part_total
         flat[first : first + len(part)] += part
     return loss, total, gradient
-
-
-def _starts(lower: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where positions begin that share their coarse index, and behind the last one the end."""
-    return np.flatnonzero(np.diff(lower, prepend=-1, append=lower[-1] + 1))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
