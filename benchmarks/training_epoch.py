@@ -262,11 +262,10 @@ def measure(ours: Ours, theirs: Theirs, turns: int) -> dict[str, Any]:
     }
 
 
-def train_to(
-    side: Ours | Theirs, goal: float, epochs: int, every: int, val: SegmentationDataset
-) -> dict[str, float | None]:
-    """Until `goal` percent of validation mIoU, at most `epochs`, on a poly schedule."""
+def train_to(side: Ours | Theirs, goal: float, epochs: int, every: int, val: SegmentationDataset) -> dict[str, Any]:
+    """Until `goal` percent of validation mIoU, at most `epochs`, on a poly schedule; the curve is (seconds, mIoU)."""
     steps, done, seconds, best = epochs * len(side.loader), 0, 0.0, 0.0
+    curve: list[tuple[int, float]] = []
     schedule = torch.optim.lr_scheduler.LambdaLR(side.optimizer, lambda step: max(0.0, 1 - step / steps) ** 0.9)
     side.after_step = schedule.step
     _, card = make_model(changed_recipe(load_recipe(RECIPE), SETTINGS), val.classes)
@@ -275,11 +274,14 @@ def train_to(
         done += 1
         if done % every == 0 or done == epochs:
             model = side.judged().eval()
-            best = max(best, 100 * evaluate(Predictor(model, card, device="cpu"), val).scores.miou)
+            miou = 100 * evaluate(Predictor(model, card, device="cpu"), val).scores.miou
+            curve.append((round(seconds), round(miou, 2)))
+            best = max(best, miou)
             print(f"{type(side).__name__.lower()}: epoch {done}, {seconds:.0f} s, best val mIoU {best:.2f}", flush=True)
             if best >= goal:
-                return {"epochs": done, "seconds": round(seconds), "miou": round(best, 2)}
-    return {"epochs": done, "seconds": None, "miou": round(best, 2)}
+                break
+    reached = round(seconds) if best >= goal else None
+    return {"epochs": done, "seconds": reached, "miou": round(best, 2), "curve": curve}
 
 
 def main() -> None:
@@ -303,6 +305,8 @@ def main() -> None:
         sides = (("ours", ours), ("theirs", theirs))
         for name, side in sides:
             measured[name] = train_to(side, given.to_miou, given.epochs, given.validate_every, val)
+        if measured["ours"]["seconds"] and measured["theirs"]["seconds"]:
+            measured["times_faster"] = round(measured["theirs"]["seconds"] / measured["ours"]["seconds"], 2)
         command = f"--to-miou {given.to_miou:g} --epochs {given.epochs}" + (" --start FILE" if given.start else "")
     else:
         measured |= measure(ours, theirs, given.turns)
