@@ -307,7 +307,8 @@ def main() -> None:
             measured[name] = train_to(side, given.to_miou, given.epochs, given.validate_every, val)
         if measured["ours"]["seconds"] and measured["theirs"]["seconds"]:
             measured["times_faster"] = round(measured["theirs"]["seconds"] / measured["ours"]["seconds"], 2)
-        command = f"--to-miou {given.to_miou:g} --epochs {given.epochs}" + (" --start FILE" if given.start else "")
+        command = f"--to-miou {given.to_miou:g} --epochs {given.epochs} --validate-every {given.validate_every}"
+        command += " --start FILE" if given.start else ""
     else:
         measured |= measure(ours, theirs, given.turns)
         command = f"--steps {given.steps} --turns {given.turns}"
