@@ -15,7 +15,6 @@ that was trained, such as that of Google's `deeplabv3_mnv2_pascal_quant.tflite`.
 
 import argparse
 import copy
-import ctypes
 import os
 import statistics
 import time
@@ -49,6 +48,7 @@ from atrous.training.samples import EpochSampler, SharedBatches, TrainingCrops, 
 from atrous.weights import SYMMETRIC, load_backbone
 from atrous.weights.schemes.smp import SCHEME
 from atrous.weights.schemes.transfer import give, take
+from compare import as_glibc_is
 from peers import import_peer
 from record import record
 
@@ -166,16 +166,6 @@ def timed(loader: DataLoader[Any], step: Callable[[Tensor, Tensor], None]) -> li
         seconds.append(time.perf_counter() - begun)
         begun = time.perf_counter()
     return seconds
-
-
-def as_glibc_is() -> None:
-    """Undoes `keep_freed_memory`: the thresholds at which glibc's own settle once large tensors have been freed."""
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(-4, 65536)  # how many blocks may be the system's own
-        library.mallopt(-3, 32 << 20)  # from this size on a block is
-        library.mallopt(-1, 64 << 20)  # and so much may lie unused
-        library.malloc_trim(0)
 
 
 def make_pair(dataset: SegmentationDataset, count: int, start: str | None) -> tuple[Ours, Theirs]:

@@ -165,7 +165,7 @@ def eager(monkeypatch):
 @pytest.mark.parametrize("trained", [True, False])
 @pytest.mark.parametrize("amx", [True, False])
 def test_autocast_decides_the_type(eager, trained, amx, monkeypatch):
-    monkeypatch.setattr(atrous_conv, "_has_amx", lambda: amx)
+    monkeypatch.setattr(atrous_conv, "has_amx", lambda: amx)
     x, weight, bias = torch.randn(1, 4, 6, 6), torch.randn(3, 4, 3, 3, requires_grad=trained), torch.randn(3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = atrous_conv2d(x, weight, bias, 6)
@@ -192,7 +192,7 @@ def test_autocast_decides_the_type(eager, trained, amx, monkeypatch):
     ],
 )
 def test_the_rule_takes_what_was_measured_to_be_quicker(dtype, amx, rate, chosen, monkeypatch):
-    monkeypatch.setattr(atrous_conv, "_has_amx", lambda: amx)
+    monkeypatch.setattr(atrous_conv, "has_amx", lambda: amx)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     x, weight = torch.empty(4, 2048, 21, 21, dtype=dtype), torch.empty(256, 2048, 3, 3, dtype=dtype)
     assert atrous_conv._quicker(x, weight, rate) == atrous_conv.Ours(*chosen)
@@ -214,7 +214,7 @@ def test_float32s_output_is_torchs_own_to_the_bit(eager):
 @pytest.mark.parametrize("rate", [2, 5])
 def test_bfloat16_is_taken_as_float32_where_that_is_quicker(rate, monkeypatch):
     """Rounded once: the output and the gradients are float32's to the bit, under autocast too."""
-    monkeypatch.setattr(atrous_conv, "_has_amx", lambda: False)
+    monkeypatch.setattr(atrous_conv, "has_amx", lambda: False)
     monkeypatch.setattr(atrous_conv, "_float32_is_quicker", lambda: True)
     tensors = [torch.randn(shape).bfloat16() for shape in ((2, 4, 9, 9), (3, 4, 3, 3), (3,))]
     grad = torch.randn(2, 3, 9, 9).bfloat16()

@@ -143,7 +143,7 @@ def data(tmp_path_factory):
 def train_tiny(data, out, precision, changes, options):
     register_tiny()
     # In double precision a wrong gradient cannot be taken for rounding.
-    sys.modules["atrous.training.train"]._precision = lambda *_: precision
+    sys.modules["atrous.training.train"].lightning_precision = lambda *_: precision
     seeds, plain = [], Trainee.loss
 
     def loss(self, *batch):
@@ -243,7 +243,11 @@ def test_the_command_starts_as_many_processes_as_it_is_told(data, tmp_path, alon
         ({}, {"strategy": "fsdp"}, "fsdp shares one model out over several devices"),
         ({}, {"strategy": "zero"}, "--strategy zero: give auto, ddp or fsdp"),
         ({"compile": True}, {"devices": 2, "strategy": "fsdp"}, "compile: not with --strategy fsdp"),
-        ({"precision": "fp16"}, {}, "precision: fp16 needs a CUDA GPU, and this run is on cpu"),
+        (
+            {"precision": "fp16"},
+            {},
+            "precision: fp16 needs a CUDA GPU, and this run is on cpu; give auto",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_step(data, tmp_path, changes, options, message):

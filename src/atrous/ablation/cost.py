@@ -17,6 +17,7 @@ from atrous.data import SegmentationDataset, open_dataset, read_image
 from atrous.inference.devices import choose_device
 from atrous.models import Description, create_model, describe
 from atrous.training import Trainee, changed_recipe, make_model, make_optimizer, training_crops
+from atrous.training.precision import precision_on
 
 MEASURED_STEPS = 2
 MEASURING_SECONDS = 45.0  # for steps, and as many for photos; what is left then is reckoned by its multiply-adds
@@ -164,7 +165,7 @@ def _step(run: Run, dataset: SegmentationDataset, device: str) -> float:
         if step == 1:  # the first prepares memory and kernels
             started = time.monotonic()
         images, labels = default_collate([samples[index] for index in range(len(samples))])
-        with torch.autocast(place.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        with torch.autocast(place.type, torch.bfloat16, enabled=precision_on(place, recipe) == "bf16"):
             loss = trainee.loss(images.to(place), labels.to(place))
         optimizer.zero_grad()
         loss.backward()

@@ -80,7 +80,8 @@ def _padding(weight: Tensor, rate: int) -> tuple[int, int]:
     return rate * (weight.shape[2] // 2), rate * (weight.shape[3] // 2)
 
 
-def _has_amx() -> bool:
+def has_amx() -> bool:
+    """Whether this processor multiplies tiles of bfloat16."""
     return bool(torch.cpu._is_amx_tile_supported())
 
 
@@ -99,7 +100,7 @@ def _float32_is_quicker() -> bool:
 
 
 def _product_type(x: Tensor) -> torch.dtype:
-    slow = x.device.type == "cpu" and x.dtype == torch.bfloat16 and not _has_amx() and _float32_is_quicker()
+    slow = x.device.type == "cpu" and x.dtype == torch.bfloat16 and not has_amx() and _float32_is_quicker()
     return torch.float32 if slow else x.dtype
 
 
@@ -116,7 +117,7 @@ def _quicker(x: Tensor, weight: Tensor, rate: int) -> Ours:
     work = inside * weight.numel() * n * math.prod(sides)
     if rate == 1 or x.dtype != weight.dtype or work < _LEAST_WORK * torch.get_num_threads():
         return _NONE
-    if x.dtype == torch.bfloat16 and _has_amx() and rate >= _AMX_RATE:
+    if x.dtype == torch.bfloat16 and has_amx() and rate >= _AMX_RATE:
         return _ALL
     if x.dtype in (torch.float32, torch.bfloat16):
         return Ours(False, False, inside <= _MOST_INSIDE and weight.numel() >= _LEAST_WEIGHT)

@@ -66,7 +66,7 @@ class Keeper(Callback):  # type: ignore[misc]
 
     def setup(self, trainer: lightning.Trainer, trainee: Trainee, stage: str) -> None:
         self._device = trainer.strategy.root_device
-        self.provenance["machine"] = machine(self._device)
+        self.provenance |= {"machine": machine(self._device), "precision": trainer.precision}
 
     def on_train_start(self, trainer: lightning.Trainer, trainee: Trainee) -> None:
         if self._stops(trainee.recipe.early_stop):  # as it did before it was resumed

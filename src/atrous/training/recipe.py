@@ -153,7 +153,7 @@ class Recipe(_Section):
     batch_size: Annotated[int, Field(ge=1)] = 16
     upsample_logits: bool = True  # False shrinks the labels to the logits, as before v3 (v3, section 4.1)
     accumulate: Annotated[int, Field(ge=1)] = 1  # batches whose gradients are added up before a step
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"  # auto: bf16 where the machine is quicker in it
     compile: bool = False  # torch.compile
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     train_split: str = "train"

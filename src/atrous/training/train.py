@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from torch._dynamo.exc import BackendCompilerFailed
 
 from atrous.data import CachedDataset, list_splits, open_dataset
@@ -24,6 +23,7 @@ from atrous.training.keeping import CHECKPOINT, Keeper, second_run
 from atrous.training.lesson import Lesson
 from atrous.training.module import Trainee
 from atrous.training.parallel import find_processes, is_first, plugins, strategy_of
+from atrous.training.precision import lightning_precision
 from atrous.training.provenance import RECIPE, write_recipe
 from atrous.training.recipe import Recipe
 from atrous.training.refusals import refuse_impossible, refuse_one_class
@@ -89,7 +89,7 @@ def train(
         "devices": processes.devices if place.index is None else [place.index],
         "num_nodes": processes.nodes,
         "strategy": strategy_of(strategy, processes, place),
-        "precision": _precision(recipe, place, strategy),
+        "precision": lightning_precision(place, recipe, strategy),
     }
     out = Path(out)
     checkpoint = out / CHECKPOINT
@@ -177,13 +177,3 @@ def _fit(trainer: lightning.Trainer, trainee: Trainee, loader: Any, checkpoint: 
             # That is what Lightning makes of Ctrl-C, and it leaves the signal ignored.
             signal.signal(signal.SIGINT, interrupt)
             raise KeyboardInterrupt from error
-
-
-def _precision(recipe: Recipe, place: torch.device, strategy: str) -> Any:
-    """Lightning's name of it."""
-    if strategy == "fsdp" and (recipe.precision == "fp16" or recipe.compile):
-        key = "compile" if recipe.compile else "precision: fp16"
-        raise RecipeError(f"{key}: not with --strategy fsdp; take ddp, or leave it out of the recipe")
-    if recipe.precision == "fp16" and place.type != "cuda":
-        raise RecipeError(f"precision: fp16 needs a CUDA GPU, and this run is on {place.type}; give bf16 or fp32")
-    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[recipe.precision]
