@@ -21,13 +21,14 @@ from record import record
 
 LEFT_OUT = ("0001TP", "0006R0")
 LIGHT = {"augment.brightness": 0.3, "augment.contrast": 0.3, "augment.saturation": 0.4, "augment.gamma": 0.3}
+MUCH_LIGHT = {key: 2 * value for key, value in LIGHT.items()}
 LOVASZ: dict[str, Any] = {"loss.parts": {"cross_entropy": 1.0, "lovasz": 0.5}}
 CORAL, GENERAL = "CORAL", "GENERAL"  # replaced by the folders given
 MOBILE = {"model.name": "deeplabv3plus_mobilenet_v2"}
 INGREDIENTS: dict[str, dict[str, Any]] = {
     "the recipe": {},
     "other light": LIGHT,
-    "much other light": {key: 2 * value for key, value in LIGHT.items()},
+    "much other light": MUCH_LIGHT,
     "no crops around classes": {"augment.class_crops": 0.0},
     "all crops around classes": {"augment.class_crops": 1.0},
     "scales .25 to 1": {"augment.scale": (0.25, 1.0)},
@@ -41,6 +42,8 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "hardest quarter": {"loss.hardest": 0.25},
     "half as long": {"schedule.epochs": 0.5},
     "twice as long": {"schedule.epochs": 2.0},
+    "twice as long, other light": {"schedule.epochs": 2.0} | LIGHT,
+    "twice as long, much other light": {"schedule.epochs": 2.0} | MUCH_LIGHT,
     "no decoder (v3)": {"model.name": "deeplabv3_efficientnet_lite0"},
     "decoder at stride 8, too": {"model.options": {"conv3": True}},
     "decoder at stride 2, too": {"model.options": {"fine_channels": 32}},
@@ -60,7 +63,7 @@ SECOND: dict[str, dict[str, Any]] = {
     "then bounded class weights": {"loss.class_weights": "bounded"},
     "then with Lovász and bounded weights": LOVASZ | {"loss.class_weights": "bounded"},
     "then with Lovász, other light": LOVASZ | LIGHT,
-    "then with Lovász, much other light": LOVASZ | {key: 2 * value for key, value in LIGHT.items()},
+    "then with Lovász, much other light": LOVASZ | MUCH_LIGHT,
     "then with Lovász, slower backbone": LOVASZ | {"optimizer.backbone_multiplier": 0.1},
     "then with Lovász, moving average": LOVASZ | {"ema_decay": 0.98},
     "then with Lovász, scales .5 to 1.2": LOVASZ | {"augment.scale": (0.5, 1.2)},
