@@ -32,6 +32,10 @@ def replacing(target: str | Path) -> Iterator[Path]:
         finally:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 unfinished.unlink()
+    except (FileExistsError, NotADirectoryError) as error:
+        above = next(place for place in target.parents if place.exists())
+        reason = f"{above} is a file, not a folder" if not above.is_dir() else error.strerror
+        raise AtrousError(f"{target}: cannot be written: {reason}") from error
     except OSError as error:
         raise AtrousError(f"{target}: cannot be written: {error.strerror or error}") from error
 

@@ -112,7 +112,8 @@ def test_a_killed_worker_costs_no_photo_and_a_second_run_only_what_is_missing(
     assert len(list(spread.glob("*.png"))) == PHOTOS
 
     def contents(folder):
-        return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".atrous-run"}
+        files = [path for path in folder.iterdir() if path.name != ".atrous-run"]
+        return {path.name: (Image.open(path).mode, np.asarray(Image.open(path)).tobytes()) for path in files}
 
     assert contents(spread) == contents(here)
     assert result.exit_code == alone.exit_code == 1

@@ -1,14 +1,20 @@
 """Files in folders and in buckets: there whole or not at all."""
 
+import io
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("ray")
 
 from atrous.cluster import places
+from atrous.cluster.stamps import stamped
 from atrous.errors import AtrousError
+
+STAMP = b"0123456789abcdef" * 2
 
 
 def test_a_bucket_lists_the_photos_of_one_folder(bucket, picture):
@@ -32,24 +38,48 @@ def test_a_file_address_is_told_to_be_a_path(tmp_path):
 @pytest.mark.parametrize("out", ["memory://photos/out", "{tmp}/new/out"])
 def test_what_is_written_is_whole_and_a_cut_copy_is_not(bucket, tmp_path, out, picture):
     place = out.format(tmp=tmp_path) + "/mask 1%.png"
-    assert not places.is_whole(place, None)
-    places.write(place, picture(1), "run")
-    assert places.read(place) == picture(1)
-    assert places.is_whole(place, None)
-    places.write(place, picture(1)[:-1], "run")
-    assert not places.is_whole(place, None)
+    content = stamped(picture(1), STAMP)
+    assert not places.is_done(place, None, STAMP)
+    places.write(place, content, "run")
+    assert places.read(place) == content
+    assert places.is_done(place, None, STAMP)
+    places.write(place, content[:-1], "run")
+    assert not places.is_done(place, None, STAMP)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_stamp_changes_no_pixel_and_is_found_again(tmp_path, kind):
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    content, again = io.BytesIO(), tmp_path / "again"
+    picture.save(content, kind)
+    again.write_bytes(stamped(content.getvalue(), STAMP))
+    with Image.open(again) as stamped_picture, Image.open(content) as plain:
+        assert (np.asarray(stamped_picture) == np.asarray(plain)).all()
+    assert places.is_done(str(again), None, STAMP)
+    assert not places.is_done(str(again), None, STAMP[::-1])
+
+
+def test_another_photo_and_one_that_was_changed_have_other_stamps(bucket, tmp_path, picture):
+    photo, other = tmp_path / "a.png", tmp_path / "b.png"
+    for path in (photo, other):
+        path.write_bytes(picture(1))
+    first = places.stamp_of(str(photo))
+    assert first == places.stamp_of(str(photo)) != places.stamp_of(str(other))
+    photo.write_bytes(picture(1) + b"more")
+    assert places.stamp_of(str(photo)) != first
+    assert places.stamp_of(f"{bucket}/b.jpg") != places.stamp_of(f"{bucket}/cut.png")
 
 
 def test_a_file_that_is_older_than_the_run_is_not_its_own(tmp_path, picture):
     place = str(tmp_path / "mask.png")
-    places.write(place, picture(1), "run")
+    places.write(place, stamped(picture(1), STAMP), "run")
     time.sleep(0.02)
     places.write(str(tmp_path / "note"), b"", "run")
     since = places.written_at(str(tmp_path / "note"))
-    assert not places.is_whole(place, since)
+    assert not places.is_done(place, since, STAMP)
     time.sleep(0.02)
-    places.write(place, picture(1), "run")
-    assert places.is_whole(place, since)
+    places.write(place, stamped(picture(1), STAMP), "run")
+    assert places.is_done(place, since, STAMP)
 
 
 def test_sweeping_takes_this_runs_unfinished_files_alone(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("ray")
 
 from atrous.cluster import Done, Task, places
+from atrous.cluster.stamps import stamped
 from atrous.cluster.worker import Worker, from_json
 
 
@@ -41,14 +42,15 @@ def tasks_of(bucket):
     ]
 
 
-def test_from_bucket_to_bucket_with_the_bytes_of_save(work, bucket, predictor, tmp_path, picture):
+def test_from_bucket_to_bucket_as_save_writes_it(work, bucket, predictor, tmp_path, picture):
     outcomes = work(tasks_of(bucket))
     for name, seed in (("a 1%20.png", 1), ("b.jpg", 2)):
         done = outcomes[f"{bucket}/{name}"]
         expected = predictor(picture(seed))
         mask, overlay = expected.save(tmp_path / "expected", "both")
-        assert places.read(f"memory://photos/out/{name}.png") == mask.read_bytes()
-        assert places.read(f"memory://photos/out/{name}.jpg") == overlay.read_bytes()
+        for file, suffix in ((mask, "png"), (overlay, "jpg")):
+            stamp = places.stamp_of(f"{bucket}/{name}")
+            assert places.read(f"memory://photos/out/{name}.{suffix}") == stamped(file.read_bytes(), stamp)
         assert done.size == (40, 60)
         assert done.areas == expected.areas()
         assert done.seconds > 0
@@ -68,7 +70,16 @@ def test_a_second_run_does_what_is_missing(work, bucket, begun, picture):
     outcomes = work(tasks)
     assert outcomes[tasks[0].photo].size == (40, 60)
     assert outcomes[tasks[1].photo] == Done(tasks[1].photo)
-    assert places.is_whole(tasks[0].files["overlay"], None)
+    assert places.is_done(tasks[0].files["overlay"], None, places.stamp_of(tasks[0].photo))
+
+
+def test_another_photos_mask_of_the_same_name_is_not_this_ones(work, bucket, begun):
+    first, second = tasks_of(bucket)[:2]
+    work([first])
+    other = Task(second.photo, first.files)
+    assert work([other])[second.photo].size == (40, 60)
+    begun.clear()
+    assert work([other])[second.photo] == Done(second.photo)
 
 
 def test_a_photo_that_kills_its_worker_is_given_up_and_its_shard_is_not(work, bucket, begun, predictor, monkeypatch):

@@ -39,8 +39,9 @@ def data(tmp_path_factory):
 
 
 def run(data, out, **changes):
-    resume = changes.pop("resume", False)
-    return train(Recipe.model_validate({**RECIPE, **changes}), data, out, resume=resume, workers=0, device="cpu")
+    resume, workers = changes.pop("resume", False), changes.pop("workers", 0)
+    recipe = Recipe.model_validate({**RECIPE, **changes})
+    return train(recipe, data, out, resume=resume, workers=workers, device="cpu")
 
 
 class KilledError(Exception):
@@ -48,9 +49,10 @@ class KilledError(Exception):
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_as_if_never_stopped(data, tmp_path, monkeypatch):
-    """Killed in the middle of its third epoch and resumed: the same weights to the last bit."""
-    run(data, tmp_path / "whole")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stopped_run_goes_on_as_if_never_stopped(data, tmp_path, monkeypatch, workers):
+    """Killed in the middle of its third epoch and resumed: the same weights to the last bit, with a worker too."""
+    run(data, tmp_path / "whole", workers=workers)
     steps = 0
     plain = Trainee.training_step
 
@@ -63,9 +65,9 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainee, "training_step", step_until_killed)
     with pytest.raises(KilledError):
-        run(data, tmp_path / "broken")
+        run(data, tmp_path / "broken", workers=workers)
     monkeypatch.undo()
-    run(data, tmp_path / "broken", resume=True)
+    run(data, tmp_path / "broken", resume=True, workers=workers)
     states = [torch.load(tmp_path / name / CHECKPOINT, weights_only=True)["state_dict"] for name in ("whole", "broken")]
     assert states[0].keys() == states[1].keys()
     different = [key for key in states[0] if not torch.equal(states[0][key], states[1][key])]

@@ -26,7 +26,7 @@ def checkpoint(tmp_path_factory):
 def test_a_bundled_name_and_its_one_option():
     assert open_model("street").model.output_stride == 16
     assert open_model("street", output_stride=8).model.output_stride == 8
-    with pytest.raises(WeightsError, match="street: the file itself says what its aspp_rates is"):
+    with pytest.raises(WeightsError, match="everything but output_stride: leave aspp_rates out"):
         open_model("street", aspp_rates=(1, 2, 3))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from atrous.cli.extras import needs_lightning
+from atrous.cli.outputs import writable
 from atrous.errors import AtrousError
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 def ablate(
     name: str = typer.Argument("", help="An experiment; without one, they are listed."),
     data: Path | None = typer.Option(None, "--data", help="A labelled data set, as for `atrous train`."),
-    out: Path = typer.Option(Path("runs/ablation"), "--out", "-o", help="Folder for models, results and tables."),
+    out: Path = typer.Option(
+        Path("runs/ablation"), "--out", "-o", callback=writable, help="Folder for models, results and tables."
+    ),
     recipe: Path | None = typer.Option(None, "--recipe", help="A recipe; without one, the paper's."),
     backbone: str | None = typer.Option(None, "--backbone", help="Another than the recipe's or the paper's."),
     epochs: int | None = typer.Option(None, "--epochs", min=1, help="As --set schedule.epochs=N."),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from atrous.cli.outputs import writable
 from atrous.errors import AtrousError
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def bench(
     ),
     threads: int | None = typer.Option(None, min=1, help="For each; torch's own number if not given."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
-    json: Path | None = typer.Option(None, "--json", help="File for all numbers, with the machine's name."),
+    json: Path | None = typer.Option(
+        None, "--json", callback=writable, help="File for all numbers, with the machine's name."
+    ),
 ) -> None:
     """Measure a model on this machine: latency, throughput, memory, and whether the labels are torch's.
 

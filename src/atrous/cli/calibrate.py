@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from atrous.cli.outputs import writable
 from atrous.errors import AtrousError
 
 _GOOD = 0.97  # of the labels: below, a person should look before using it
@@ -16,7 +17,9 @@ def calibrate(
     photos: Path = typer.Option(
         ..., help="A folder of photos of the kind that the model is for, or a labelled one as for `atrous eval`."
     ),
-    out: Path = typer.Option(..., "--out", "-o", help="Directory to write: config.json and model.safetensors."),
+    out: Path = typer.Option(
+        ..., "--out", "-o", callback=writable, help="Directory to write: config.json and model.safetensors."
+    ),
 ) -> None:
     """Write a model that the engine openvino-int8 runs, several times as fast: in 8 bits, by steps that fit photos.
 

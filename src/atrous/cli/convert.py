@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from atrous.cli.outputs import writable
 from atrous.errors import AtrousError
 
 _SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -11,7 +12,9 @@ _SUFFIXES = (".pth", ".pt", ".safetensors")
 
 def convert(
     source: str = typer.Argument(..., help="A checkpoint, a directory with one, or a published model's name."),
-    out: Path = typer.Argument(..., help="Directory to write; with --to a file, .pth or .safetensors."),
+    out: Path = typer.Argument(
+        ..., callback=writable, help="Directory to write; with --to a file, .pth or .safetensors."
+    ),
     to: str | None = typer.Option(None, "--to", help="Write for another project: torchvision, smp, timm, …"),
     classes: str | None = typer.Option(
         None, help="Class names: voc, cityscapes, ade20k, a text file with one a line, or names between commas."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from atrous.cli.outputs import writable
 from atrous.errors import AtrousError
 
 if TYPE_CHECKING:
@@ -26,8 +27,12 @@ def check(
     folder: Path = typer.Argument(
         ..., help="A data set: VOC, Cityscapes, ADE20K, COCO-Stuff, CamVid, or any folder with images/ and masks/."
     ),
-    sheet: Path | None = typer.Option(None, help="Write a page (.html) or a picture (.png) with photos and masks."),
-    fix: Path | None = typer.Option(None, metavar="OUT", help="Write a mended copy, where the mend is mechanical."),
+    sheet: Path | None = typer.Option(
+        None, callback=writable, help="Write a page (.html) or a picture (.png) with photos and masks."
+    ),
+    fix: Path | None = typer.Option(
+        None, callback=writable, metavar="OUT", help="Write a mended copy, where the mend is mechanical."
+    ),
     json: bool = typer.Option(False, "--json", help="One JSON object instead of tables."),
 ) -> None:
     """Look at every photo and mask: what is there, what is wrong, and its mend.
@@ -82,7 +87,9 @@ def split(
 @data.command()
 def fetch(
     name: str = typer.Argument(..., help="camvid."),
-    out: Path | None = typer.Option(None, "--out", "-o", help="A folder that is to be made; its name if not given."),
+    out: Path | None = typer.Option(
+        None, "--out", "-o", callback=writable, help="A folder that is to be made; its name if not given."
+    ),
 ) -> None:
     """Download a published data set; what was interrupted goes on where it stopped."""
     from atrous.cli.progress import report as show

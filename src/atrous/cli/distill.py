@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from atrous.cli.extras import needs_lightning
+from atrous.cli.outputs import writable
 from atrous.cli.predict import parse_scales
 
 
@@ -12,7 +13,9 @@ def distill(
     recipe: Path = typer.Argument(..., help="A recipe's file, or the name of one, e.g. general."),
     teacher: str = typer.Option(..., "--teacher", help="Whatever `atrous predict --model` takes."),
     photos: Path = typer.Option(..., "--photos", help="Folder of photos; they need no masks."),
-    out: Path = typer.Option(..., "--out", "-o", help="Folder for the model, its metrics and the teacher's labels."),
+    out: Path = typer.Option(
+        ..., "--out", "-o", callback=writable, help="Folder for the model, its metrics and the teacher's labels."
+    ),
     data: Path | None = typer.Option(None, "--data", help="A labelled data set of the teacher's classes, mixed in."),
     scales: str = typer.Option("1", help="Scales at which the teacher sees each photo: .75,1,1.25"),
     flip: bool = typer.Option(False, "--flip", help="The teacher sees each photo mirrored, too."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from atrous.cli.outputs import writable
 from atrous.cli.predict import parse_scales
 from atrous.errors import AtrousError, ImageError
 
@@ -36,8 +37,12 @@ def evaluate(
     ),
     boundary: bool = typer.Option(False, "--boundary", help="Boundary IoU beside the IoU."),
     calibration: bool = typer.Option(False, "--calibration", help="Expected calibration error of the probabilities."),
-    report: Path | None = typer.Option(None, help="Write a page with all of these, plots and the worst photos: .html"),
-    save_masks: Path | None = typer.Option(None, help="Folder for the predictions, as --format has them."),
+    report: Path | None = typer.Option(
+        None, callback=writable, help="Write a page with all of these, plots and the worst photos: .html"
+    ),
+    save_masks: Path | None = typer.Option(
+        None, callback=writable, help="Folder for the predictions, as --format has them."
+    ),
     format: str = typer.Option("labels", help="labels, cityscapes (its ids) or ade20k (1 to 150): for --save-masks."),
     output_stride: int | None = typer.Option(None, help="8, 16 or 32; the model's own if not given."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
@@ -57,6 +62,10 @@ def evaluate(
         raise AtrousError(f"--trimap {trimap!r}: give auto, void or edges")
     if stride is not None and window is None:
         raise AtrousError("--stride goes with --window, the side of the windows")
+    if stride is not None and stride < 1:
+        raise AtrousError(f"--stride {stride}: give 1 pixel or more")
+    if format != "labels" and save_masks is None:
+        raise AtrousError(f"--format {format} goes with --save-masks, the folder for the predictions")
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise AtrousError(f"--report {report}: the report is a page; give a name that ends in .html")
 
@@ -74,6 +83,11 @@ def evaluate(
     if crf is not None:
         options["crf"] = parse_crf(crf)
     dataset = _open(data, split, unlabelled=save_masks is not None)
+    if not _labelled(dataset) and (report or trimap or boundary or calibration or json):
+        raise AtrousError(
+            f"--data {data}: {split} has no masks of its own to score by: "
+            "leave --report, --trimap, --boundary, --calibration and --json out"
+        )
     number = join_torchrun()
     ours = share(len(dataset))
     with progress(len(ours)) if number == 0 else nullcontext(Report()) as lines:

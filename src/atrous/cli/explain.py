@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from atrous.cli.outputs import writable
 from atrous.errors import AtrousError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def valid_weights(
     size: str = typer.Option("65", help="The map: its side, or HEIGHTxWIDTH, in positions."),
     rates: str = typer.Option("", help="Rates, between commas; 1 to the map's side if not given."),
     kernel: int = typer.Option(3, help="Side of the kernel."),
-    out: Path = typer.Option(Path("valid_weights.png"), "--out", "-o", help=_OUT_HELP),
+    out: Path = typer.Option(Path("valid_weights.png"), "--out", "-o", callback=writable, help=_OUT_HELP),
     json: bool = _JSON,
 ) -> None:
     """Count how many weights of an atrous kernel meet the map rather than its padding (v3, figure 4)."""
@@ -65,7 +66,7 @@ def gridding(
         [], help="A stack's rates from the first layer to the last, e.g. 1,2,3; may be given several times."
     ),
     kernel: int = typer.Option(3, help="Side of the kernels."),
-    out: Path = typer.Option(Path("gridding.png"), "--out", "-o", help=_OUT_HELP),
+    out: Path = typer.Option(Path("gridding.png"), "--out", "-o", callback=writable, help=_OUT_HELP),
     json: bool = _JSON,
 ) -> None:
     """Show which input pixels reach an output through a stack of rates, and how hybrid rates fill the holes."""
@@ -89,12 +90,12 @@ def receptive_field(
     at: str = typer.Option("", help="The pixel to look at, ROW,COLUMN; the centre if not given."),
     size: int = typer.Option(513, help="Side of the noise, in pixels."),
     samples: int = typer.Option(8, help="How many images of noise, and random signs, are averaged over."),
-    out: Path = typer.Option(Path("receptive_field.png"), "--out", "-o", help=_OUT_HELP),
+    out: Path = typer.Option(Path("receptive_field.png"), "--out", "-o", callback=writable, help=_OUT_HELP),
     json: bool = _JSON,
     device: str = _DEVICE,
 ) -> None:
     """Show what one position of a layer sees: in theory, and in effect (by its gradient)."""
-    _check(out)
+    _check(out, photo)
     position = _numbers("--at", at) if at else None
     if position is not None and len(position) != 2:
         raise AtrousError(f"--at {at!r}: give ROW,COLUMN, e.g. 120,200")
@@ -129,12 +130,12 @@ def output_stride(
     photo: Path = _PHOTO,
     model: str = _MODEL,
     strides: str = typer.Option("8,16,32", help="Output strides to compare, between commas."),
-    out: Path = typer.Option(Path("output_stride.png"), "--out", "-o", help=_OUT_HELP),
+    out: Path = typer.Option(Path("output_stride.png"), "--out", "-o", callback=writable, help=_OUT_HELP),
     json: bool = _JSON,
     device: str = _DEVICE,
 ) -> None:
     """Show what downsampling loses on a photo: the same weights at several output strides."""
-    _check(out)
+    _check(out, photo)
     chosen = _numbers("--strides", strides)
     from atrous.cli.progress import report
     from atrous.explain import output_strides
@@ -156,12 +157,12 @@ def output_stride(
 def aspp(
     photo: Path = _PHOTO,
     model: str = _MODEL,
-    out: Path = typer.Option(Path("aspp.png"), "--out", "-o", help=_OUT_HELP),
+    out: Path = typer.Option(Path("aspp.png"), "--out", "-o", callback=writable, help=_OUT_HELP),
     json: bool = _JSON,
     device: str = _DEVICE,
 ) -> None:
     """Show each branch of ASPP on a photo: its response, what it gives to the labels, and what goes without it."""
-    _check(out)
+    _check(out, photo)
     from atrous.cli.progress import report
     from atrous.explain import aspp_response
 
@@ -186,12 +187,12 @@ def crf(
     follow: str | None = typer.Option(
         None, help="The class whose probability is shown; by itself the one whose area changes most."
     ),
-    out: Path = typer.Option(Path("crf.png"), "--out", "-o", help=_OUT_HELP),
+    out: Path = typer.Option(Path("crf.png"), "--out", "-o", callback=writable, help=_OUT_HELP),
     json: bool = _JSON,
     device: str = _DEVICE,
 ) -> None:
     """Show a photo's labels and probabilities after each iteration of the fully connected CRF."""
-    _check(out)
+    _check(out, photo)
     from atrous.cli.progress import report
     from atrous.crf import parse_crf
     from atrous.explain import crf_iterations
@@ -215,11 +216,11 @@ def spp(
     photo: Path | None = typer.Option(None, "--photo", help="Pool a model's features of this photo."),
     model: str = _MODEL,
     levels: str = typer.Option("4,2,1", help="n of the n×n bins at each level, between commas."),
-    out: Path = typer.Option(Path("spp.png"), "--out", "-o", help=_OUT_HELP),
+    out: Path = typer.Option(Path("spp.png"), "--out", "-o", callback=writable, help=_OUT_HELP),
     json: bool = _JSON,
 ) -> None:
     """Show the bins of spatial pyramid pooling, ASPP's ancestor."""
-    _check(out)
+    _check(out, photo)
     chosen = _numbers("--levels", levels)
     from atrous.explain import spp_bins, spp_of_photo
 
@@ -238,7 +239,9 @@ def paper(
     which: str = typer.Argument(..., metavar="PAPER", help="v1, v2, v3 or v3plus."),
     photo: Path = _PHOTO,
     model: str | None = typer.Option(None, "--model", "-m", help=f"{_MODEL_HELP} By itself street for v3plus."),
-    out: Path | None = typer.Option(None, "--out", "-o", help="The page: .html; PAPER.html if not given."),
+    out: Path | None = typer.Option(
+        None, "--out", "-o", callback=writable, help="The page: .html; PAPER.html if not given."
+    ),
     json: bool = _JSON,
 ) -> None:
     """Walk a photo through a paper's model, stage by stage, on one page."""
@@ -269,10 +272,14 @@ def _predictor(model: str, device: str) -> "Predictor":
     return predictor
 
 
-def _check(out: Path) -> None:
+def _check(out: Path, photo: Path | None = None) -> None:
+    """Refuses a picture that could not be written, or that would replace the photo, with its arrays beside it."""
     from atrous.viz.plots import check_suffix
 
     check_suffix(out)
+    for written in (out, out.with_suffix(".npz")):
+        if photo and written.exists() and photo.exists() and written.samefile(photo):
+            raise AtrousError(f"--out {out}: would be written over the photo: give another name")
 
 
 def _numbers(option: str, text: str) -> list[int]:

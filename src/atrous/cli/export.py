@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from atrous.cli.outputs import writable
 from atrous.errors import AtrousError
 
 
@@ -12,7 +13,9 @@ def export(
     source: str = typer.Argument(
         ..., help="A name that `atrous models` lists, a directory, or a checkpoint as for `atrous convert`."
     ),
-    out: Path = typer.Option(..., "--out", "-o", help="File to write, or a folder for model.onnx and so on."),
+    out: Path = typer.Option(
+        ..., "--out", "-o", callback=writable, help="File to write, or a folder for model.onnx and so on."
+    ),
     format: str = typer.Option("onnx", help="onnx, onnx-int8, openvino, torch, or litert."),
     size: str = typer.Option("dynamic", help="HxW of all photos, e.g. 513x513; dynamic for any."),
     output: str = typer.Option("labels", help="labels (uint8) or logits (float32), at the photos' own size."),

@@ -1,4 +1,4 @@
-"""Where each photo's files go: no two on one another, none on an input."""
+"""Where output goes: to a place that can be written, each photo's files to names of their own, none on an input."""
 
 import os
 import re
@@ -10,17 +10,48 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import typer
+
 from atrous.errors import AtrousError
 
 Kind: TypeAlias = Literal["mask", "overlay"]
 
 _COLLAPSED = re.compile(r"^([a-z][a-z0-9+.-]+):/(?!/)")  # two letters at least: C:/ is a drive
+_PAGES = ("http://", "https://")  # a server's, which lists nothing
 _ENDINGS: dict[Kind, str] = {"mask": ".png", "overlay": "_overlay.jpg"}
 
 
 def name(path: Path) -> str:
     """A path as a person writes it: a bucket's address has its second slash again, which `Path` takes away."""
     return _COLLAPSED.sub(r"\1://", str(path))
+
+
+def is_address(path: Path) -> bool:
+    """Whether it is a bucket's."""
+    return name(path) != str(path)
+
+
+def writable(param: typer.CallbackParam, path: Path | None) -> Path | None:
+    """The callback of options that say what is written: refused before any work where it could not be.
+
+    Raises:
+        AtrousError: an address, or a place below a file or in a folder that cannot be written to.
+    """
+    if path is not None:
+        option = max(param.opts, key=len)
+        label = f"{option} {name(path)}" if option.startswith("-") else name(path)
+        if is_address(path):
+            raise AtrousError(f"{label}: is an address; give a path of this machine")
+        _refuse_unwritable(label, path)
+    return path
+
+
+def _refuse_unwritable(label: str, path: Path) -> None:
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if there != path and not there.is_dir():
+        raise AtrousError(f"{label}: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK):
+        raise AtrousError(f"{label}: {there} cannot be written to")
 
 
 @dataclass(frozen=True)
@@ -45,7 +76,8 @@ def find_photos(
     failures = []
     for argument in arguments:
         try:
-            found = _in_bucket(argument, list_bucket) if "://" in argument else find_images([argument])
+            listed = "://" in argument and not argument.startswith(_PAGES)
+            found = _in_bucket(argument, list_bucket) if listed else find_images([argument])
         except AtrousError as error:
             failures.append(str(error))
             continue
@@ -83,6 +115,8 @@ def plan_outputs(photos: Sequence[Photo], out: Path, kinds: Sequence[Kind]) -> l
     """
     if out.exists() and not out.is_dir():
         raise AtrousError(f"--out {out}: is a file; give a directory")
+    if not is_address(out):
+        _refuse_unwritable(f"--out {out}", out)
     places = [photo.place for photo in photos]
     if _repeated(place.with_suffix("") for place in places):
         absolute = [Path(os.path.abspath(photo.path)) for photo in photos]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from atrous.cli.outputs import Kind, find_photos, name, plan_outputs
+from atrous.cli.outputs import Kind, find_photos, is_address, name, plan_outputs
 from atrous.errors import AtrousError
 
 if TYPE_CHECKING:
@@ -72,6 +72,10 @@ def predict(
         raise AtrousError(f"--cluster {cluster!r}: there is one kind, ray")
     if workers and not cluster:
         raise AtrousError("--workers goes with --cluster ray")
+    if out is None and (mask or overlay or both):
+        raise AtrousError("--mask, --overlay and --both are written to --out: give it a directory")
+    if out and is_address(out) and not cluster:
+        raise AtrousError(f"--out {name(out)}: is an address: add --cluster ray, which writes to buckets too")
     asked: dict[Kind, bool] = {"mask": mask, "overlay": overlay}
     kinds = [kind for kind in asked if both or asked[kind] or not any(asked.values())]
     if cluster:

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from atrous.cli.extras import needs_lightning
+from atrous.cli.outputs import writable
 
 
 def _list_recipes(asked: bool) -> None:
@@ -20,7 +21,9 @@ def _list_recipes(asked: bool) -> None:
 def train(
     recipe: Path = typer.Argument(..., help="A recipe's file, or the name of one of --recipes."),
     data: Path = typer.Option(..., "--data", help="A labelled data set, as `atrous data check` knows it."),
-    out: Path = typer.Option(..., "--out", "-o", help="Folder for the model, its metrics and the checkpoint."),
+    out: Path = typer.Option(
+        ..., "--out", "-o", callback=writable, help="Folder for the model, its metrics and the checkpoint."
+    ),
     overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a key: optimizer.lr=0.01."),
     resume: bool = typer.Option(False, "--resume", help="Go on from the checkpoint in --out as if never stopped."),
     workers: int = typer.Option(1, min=0, help="Processes that prepare samples."),

@@ -5,6 +5,7 @@ the environment, as each of them documents.
 """
 
 import contextlib
+import hashlib
 import os
 import uuid
 from functools import cache
@@ -13,6 +14,7 @@ from pathlib import Path
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, FSSpecHandler, LocalFileSystem, PyFileSystem
 
+from atrous.cluster.stamps import WITHIN
 from atrous.data import IMAGE_SUFFIXES
 from atrous.errors import AtrousError
 
@@ -74,8 +76,15 @@ def written_at(place: str) -> int | None:
     return written
 
 
-def is_whole(place: str, since: int | None) -> bool:
-    """Whether a PNG or JPEG is there from its first byte to its last, and not older than `since` (`written_at`)."""
+def stamp_of(photo: str) -> bytes:
+    """Another one for another photo, or for the same when its file has changed."""
+    files, path = _locate(photo)
+    info = files.get_file_info(path)
+    return hashlib.sha256(f"{photo} {info.size} {info.mtime_ns}".encode()).hexdigest()[:32].encode()
+
+
+def is_done(place: str, since: int | None, stamp: bytes) -> bool:
+    """Whether a PNG or JPEG with this stamp is there from its first byte to its last, and not older than `since`."""
     files, path = _locate(place)
     info = files.get_file_info(path)
     if info.type != FileType.File or info.size < 32:
@@ -83,8 +92,9 @@ def is_whole(place: str, since: int | None) -> bool:
     if since is not None and info.mtime_ns is not None and info.mtime_ns < since:
         return False
     with files.open_input_file(path) as file:
-        head, tail = file.read_at(8, 0), file.read_at(8, info.size - 8)
-    return any(head.startswith(first) and tail.endswith(last) for first, last in _HEADS_AND_TAILS)
+        head, tail = file.read_at(min(WITHIN, info.size), 0), file.read_at(8, info.size - 8)
+    whole = any(head.startswith(first) and tail.endswith(last) for first, last in _HEADS_AND_TAILS)
+    return whole and stamp in head
 
 
 def sweep(folder: str, mark: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from atrous.cluster import places
+from atrous.cluster.stamps import stamped
 from atrous.data import ImageSource
 from atrous.errors import AtrousError
 from atrous.inference import Failure, Predictor, Segmentation
@@ -47,7 +48,7 @@ class Worker:
     Args:
         model, card: as the driver opened them, so that all workers have the same weights.
         options: those of `Predictor.stream`.
-        mark, since: the run's; see `places.write` and `places.is_whole`.
+        mark, since: the run's; see `places.write` and `places.is_done`.
         begin: counts how often a shard or photo, by a name, was begun by any worker, this time included.
     """
 
@@ -92,29 +93,30 @@ class Worker:
 
     def _predicted(self, tasks: list[Task]) -> Iterator[Done | Failure]:
         read = []
-        for task, source in zip(tasks, self._readers.map(_source, tasks), strict=True):
-            if isinstance(source, Failure):
-                yield source
+        for task, found in zip(tasks, self._readers.map(_source, tasks), strict=True):
+            if isinstance(found, Failure):
+                yield found
             else:
-                read.append((task, source))
-        results = self._predictor.timed_stream([source for _, source in read], _ignore, **self._options)
-        for (task, _), (result, seconds) in zip(read, results, strict=True):
-            yield self._written(task, result, seconds)
+                read.append((task, *found))
+        results = self._predictor.timed_stream([source for *_, source in read], _ignore, **self._options)
+        for (task, stamp, _), (result, seconds) in zip(read, results, strict=True):
+            yield self._written(task, stamp, result, seconds)
 
     def _is_done(self, task: Task) -> bool:
         try:
-            return bool(task.files) and all(places.is_whole(place, self._since) for place in task.files.values())
+            stamp = places.stamp_of(task.photo)
+            return bool(task.files) and all(places.is_done(file, self._since, stamp) for file in task.files.values())
         except OSError:
             return False  # what is wrong with it is told when it is written
 
-    def _written(self, task: Task, result: Segmentation | Failure, seconds: float) -> Done | Failure:
+    def _written(self, task: Task, stamp: bytes, result: Segmentation | Failure, seconds: float) -> Done | Failure:
         if isinstance(result, Failure):
             return Failure(task.photo, result.message)
         try:
             for kind, place in task.files.items():
                 content = io.BytesIO()
                 result.write(content, kind)
-                places.write(place, content.getvalue(), self._mark)
+                places.write(place, stamped(content.getvalue(), stamp), self._mark)
         except (AtrousError, OSError) as error:
             return Failure(task.photo, f"{task.photo}: not written: {error}")
         height, width = result.labels.shape
@@ -129,11 +131,11 @@ class _Content(io.BytesIO):
         self.name = name
 
 
-def _source(task: Task) -> ImageSource | Failure:
-    if "://" not in task.photo:
-        return task.photo
+def _source(task: Task) -> tuple[bytes, ImageSource] | Failure:
+    """The photo's stamp, as it is before the photo is read, and what to predict."""
     try:
-        return _Content(places.read(task.photo), task.photo)
+        stamp = places.stamp_of(task.photo)
+        return stamp, task.photo if "://" not in task.photo else _Content(places.read(task.photo), task.photo)
     except OSError as error:
         return Failure(task.photo, f"{task.photo}: cannot be read: {' '.join(str(error).split())}")
 

@@ -115,6 +115,8 @@ def find_images(inputs: Iterable[str | Path] | str | Path) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for given in [inputs] if isinstance(inputs, (str, Path)) else inputs:
+        if not str(given):
+            raise AtrousError("an input is empty: give a photo, a folder or a pattern")
         try:
             paths = sorted(_matching(Path(given)))
         except OSError as error:
@@ -149,7 +151,8 @@ def _is_image(name: str) -> bool:
 def _nothing_found(given: str | Path) -> str:
     path = Path(given)
     if path.is_dir():
-        return f"{given}: no images in this folder (for those in folders below it, give {path / '**' / '*'})"
+        below = any(entry.is_dir() for entry in path.iterdir())
+        return f"{given}: no images in this folder" + (f" (of those below it: '{path / '**' / '*'}')" if below else "")
     if _is_pattern(str(given)):
         return f"{given}: no image matches this pattern"
     return f"{given}: {_missing(given)}"
@@ -169,7 +172,7 @@ def _read(source: object, max_pixels: int) -> Rgb:
     if isinstance(source, (str, Path)):
         path = Path(source)
         if path.is_dir():
-            raise ImageError("is a folder, not an image")
+            raise ImageError("is a folder, not an image; atrous.data.find_images lists those in it")
         if not path.exists():
             raise ImageError(_missing(source))
         if not path.is_file():

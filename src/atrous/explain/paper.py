@@ -89,7 +89,7 @@ def _areas(walk: Walk) -> list[tuple[str, str]]:
     return [(walk.classes[index], f"{counts[index]:.1%}") for index in order if counts[index] >= 0.001]
 
 
-_HEADER = ("stage", "map", "channels", "stride", "rates of its kernels", "parameters", "receptive field")
+_HEADER = ("stage", "map", "channels", "stride", "rates of its kernels", "convolutions' parameters", "receptive field")
 
 
 def _row(stage: Stage) -> tuple[Any, ...]:

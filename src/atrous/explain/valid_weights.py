@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHOWN = 4  # maps beneath the curves
+_MOST_SIDE = 4096  # positions
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ def valid_weights(
         AtrousError: a size, kernel or rate below 1, or a kernel that cannot be centred.
     """
     height, width = (size, size) if isinstance(size, int) else size
+    if max(height, width) > _MOST_SIDE:
+        raise AtrousError(f"size={height}×{width}: maps have sides of up to {_MOST_SIDE} positions here")
     if not rates:
         raise AtrousError("rates is empty: give at least one, e.g. 6,12,18")
     counts = [valid_map((height, width), kernel_size, rate).ravel() for rate in rates]

@@ -182,7 +182,7 @@ def _stages(
         output = outputs[part.layer][0].float()
         held = [layer for layer in layers if _within(layer.name, part.holds)]
         stride = strides[part.layer]
-        variances = output.flatten(1).var(1).nan_to_num()
+        variances = output.flatten(1).var(1, correction=0).nan_to_num()
         chosen = variances.topk(min(_EXAMPLES, len(output))).indices
         stages.append(
             Stage(

@@ -43,7 +43,7 @@ class Calibration:
         size: they are resized to it, with their masks.
 
     Raises:
-        AtrousError: no photo there, or a labelled folder with other classes than the model's.
+        AtrousError: no two photos there, or a labelled folder with other classes than the model's.
     """
 
     def __init__(self, folder: Path, classes: tuple[str, ...], size: Size | None = None) -> None:
@@ -57,8 +57,10 @@ class Calibration:
         if self._labelled and "train" in splits:
             self._seen = _spread(open_dataset(folder, "train").images)
         else:
+            if len(self._paths) < 2:
+                raise AtrousError(f"{folder}: holds one photo; give two or more, of which some are held out")
             self._seen = _spread(self._paths[::2])
-            held_out = held_out[1::2] or held_out
+            held_out = held_out[1::2]
         self.held_out = _spread(held_out)
         self.classes = classes
 

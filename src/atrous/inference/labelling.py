@@ -1,10 +1,12 @@
 """From photos to labels, and probabilities if they are asked for: whole, averaged over views, or in tiles."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias, TypedDict
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import torch
@@ -35,7 +37,7 @@ class Keywords(TypedDict, total=False):
     tile: int | None
     scores: bool
     batch_size: int
-    crf: bool | str | CRFParams
+    crf: bool | str | Path | CRFParams
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,10 @@ class Options:
     tile: int | None = None
     scores: bool = False
     batch_size: int = 8
-    crf: bool | str | CRFParams = False
+    crf: bool | str | Path | CRFParams = False
 
     def __post_init__(self) -> None:
+        self._refuse_kinds()
         if len(self.scales) == 0:
             raise AtrousError("scales is empty: give at least one, e.g. scales=(1.0,)")
         for scale in self.scales:
@@ -60,11 +63,27 @@ class Options:
         tile_side(self.tile, 1, 1)  # refuses a tile that is too small before any photo is read
         _ = self.crf_params  # and a CRF that is not there
 
+    def _refuse_kinds(self) -> None:
+        """Of values that are not of their kind; callers without a type checker find out here."""
+        scales: Any = self.scales
+        if isinstance(scales, str) or not isinstance(scales, Iterable):
+            raise AtrousError(f"scales={scales!r}: give numbers in a tuple, e.g. scales=(0.5, 1.0)")
+        wrong = [scale for scale in scales if not isinstance(scale, Real)]
+        if wrong:
+            raise AtrousError(f"scales: {wrong[0]!r} is no number")
+        numbers: dict[str, Any] = {"tile": self.tile, "batch_size": self.batch_size}
+        for name, value in numbers.items():
+            if not isinstance(value, Integral) and (value is not None or name == "batch_size"):
+                raise AtrousError(f"{name}={value!r}: give a whole number")
+        crf: Any = self.crf
+        if not isinstance(crf, bool | str | Path | CRFParams):
+            raise AtrousError(f"crf={crf!r}: give True, a name, a YAML file or CRFParams")
+
     @cached_property
     def crf_params(self) -> CRFParams | None:
         """The CRF that refines the probabilities, if one is to."""
-        if isinstance(self.crf, str):
-            return parse_crf(self.crf)
+        if isinstance(self.crf, str | Path):
+            return parse_crf(str(self.crf))
         return CRFParams() if self.crf is True else self.crf or None
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, Unpack, overload
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as PILImage
@@ -98,7 +99,7 @@ class Predictor:
         tile: int | None = None,
         scores: bool = False,
         batch_size: int = 8,
-        crf: bool | str | CRFParams = False,
+        crf: bool | str | Path | CRFParams = False,
     ) -> Segmentation | list[Result]:
         """Labels one photo, or many.
 
@@ -168,30 +169,31 @@ class Predictor:
 
     def stream(
         self,
-        sources: Iterable[ImageSource],
+        sources: Iterable[ImageSource] | str | Path,
         *,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
         tile: int | None = None,
         scores: bool = False,
         batch_size: int = 8,
-        crf: bool | str | CRFParams = False,
+        crf: bool | str | Path | CRFParams = False,
     ) -> Iterator[Result]:
         """Labels photos one after another, in order, reading ahead of the network in threads.
 
-        `sources` may be endless: only two batches' worth is read ahead, and less if the photos are large; on the
-        CPU up to eight small photos are predicted ahead, by the model as it is then. A source that cannot be
-        predicted gives a `Failure` in its place. The options are those of a call.
+        `sources` may be a directory, which stands for the images in it, or endless: only two batches' worth is read
+        ahead, and less if the photos are large; on the CPU up to eight small photos are predicted ahead, by the model
+        as it is then. A source that cannot be predicted gives a `Failure` in its place. The options are those of a
+        call.
 
         Raises:
-            AtrousError: an impossible option.
+            AtrousError: an impossible option, or one photo where several are expected.
         """
         options = Options(scales, flip, tile, scores, batch_size, crf)
         # Not a generator itself, so that an impossible option is told by the call, not by the first result.
-        return map(_result, self._run(sources, options, _ignore))
+        return map(_result, self._run(_sources(sources), options, _ignore))
 
     def timed_stream(
-        self, sources: Iterable[ImageSource], progress: Progress, **options: Unpack[Keywords]
+        self, sources: Iterable[ImageSource] | str | Path, progress: Progress, **options: Unpack[Keywords]
     ) -> Iterator[tuple[Result, float]]:
         """As `stream`, each result with the seconds that the photo's prediction took, without its reading.
 
@@ -202,7 +204,7 @@ class Predictor:
                 a whole one, less for a tile of a large one; a source that cannot be read counts as one too.
             options: those of `stream`.
         """
-        return map(_timed, self._run(sources, Options(**options), progress))
+        return map(_timed, self._run(_sources(sources), Options(**options), progress))
 
     def _run(self, sources: Iterable[ImageSource], options: Options, progress: Progress) -> Iterator[_Outcome]:
         labelling = Labelling(self._network, options)
@@ -290,6 +292,14 @@ def _batches(reads: Iterable[_Read], labelling: Labelling) -> Iterator[list[_Rea
             batch = []
     if batch:
         yield batch
+
+
+def _sources(sources: Iterable[ImageSource] | str | Path) -> Iterable[ImageSource]:
+    if isinstance(sources, (str, Path)) and os.path.isdir(sources):
+        return find_images([sources])
+    if isinstance(sources, (str, Path, bytes, np.ndarray, PILImage.Image)) or hasattr(sources, "read"):
+        raise AtrousError(f"{describe_source(sources)}: is one photo: call the predictor with it, or give a list")
+    return sources
 
 
 def _result(outcome: _Outcome) -> Result:

@@ -177,6 +177,8 @@ class Segmentation:
         """
         if kind not in ("mask", "overlay", "both"):
             raise AtrousError(f"what is saved is mask, overlay or both, not {kind!r}")
+        if not 0 <= alpha <= 1:
+            raise AtrousError(f"alpha is the colour's share, from 0 to 1: {alpha} was given")
         mask, overlaid = self._targets(path, kind)
         written = [target for target in (mask, overlaid) if target]
         for target in written:

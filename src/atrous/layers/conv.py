@@ -6,6 +6,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atrous.errors import AtrousError
 from atrous.layers.norm import BatchNorm2d, normalise_and_activate
 from atrous.ops import atrous_conv2d, depthwise_conv2d
 
@@ -48,6 +49,8 @@ class AtrousConv2d(nn.Conv2d):
 
     @rate.setter
     def rate(self, rate: int) -> None:
+        if rate < 1:
+            raise AtrousError(f"rate={rate}: give a whole number from 1 up")
         self.dilation = (rate, rate)
         self.padding: tuple[int, int] = (self.reach if self._pads else 0,) * 2
 

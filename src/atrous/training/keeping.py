@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,11 @@ class Keeper(Callback):  # type: ignore[misc]
             "learning_rate": self._rate,
             "images_per_second": round(self._images / (time.monotonic() - self._epoch_began), 2),
         }
+        if not isfinite(row["loss"]):
+            raise RecipeError(
+                f"epoch {epoch}: the loss is {row['loss']}, so that the weights are of no use: "
+                f"optimizer.lr, {trainee.recipe.optimizer.lr:g} here, is too high"
+            )
         last = trainer.global_step >= _steps(trainer)
         better = False
         if last or epoch % trainee.recipe.validate_every == 0:
@@ -187,7 +193,13 @@ class Keeper(Callback):  # type: ignore[misc]
         return self.seconds
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best and asdict(self.best), "history": self.history, "seconds": self._elapsed()}
+        return {
+            "best": self.best and asdict(self.best),
+            "history": self.history,
+            "seconds": self._elapsed(),
+            "settings": self.provenance["settings"],
+            "classes": self.card.classes,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = state["best"] and Scores(**state["best"])

@@ -13,7 +13,7 @@ from atrous.models import list_models
 from atrous.settings import find_recipe, parse_override
 from atrous.training.losses import LossName
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -158,10 +158,11 @@ class Recipe(_Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     train_split: str = "train"
     val_split: str = "val"
-    val_scale: Positive = 1.0  # the size at which photos are judged, as a factor; the labels keep theirs
+    # The size at which photos are judged, as a factor; the labels keep theirs.
+    val_scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     validate_every: Annotated[int, Field(ge=1)] = 1
     early_stop: Annotated[int, Field(ge=0)] = 0  # stops after so many validations without a better one; 0 never
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     licence: str = ""
     description: str = ""
     stages: tuple[StageRecipe, ...] = ()
@@ -261,4 +262,5 @@ def _first(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-    return f"{where}: {message} (got {first['input']!r})" if where else message
+    given = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+    return f"{where}: {message}{given}" if where else message

@@ -115,7 +115,7 @@ def _skeleton(recipe: Recipe) -> SegmentationModel:
             return create_model(settings.name, 2, settings.output_stride, **settings.options)
     except AtrousError as error:
         raise RecipeError(f"model: {error}") from error
-    except TypeError as error:  # a value of another type than the option's
+    except (TypeError, ValueError, RuntimeError) as error:  # a value that is none for the option
         raise RecipeError(f"model.options: {error}") from error
 
 

@@ -27,6 +27,7 @@ from atrous.training.precision import lightning_precision
 from atrous.training.provenance import RECIPE, write_recipe
 from atrous.training.recipe import Recipe
 from atrous.training.refusals import refuse_impossible, refuse_one_class
+from atrous.training.resuming import read_progress, refuse_another_run
 from atrous.training.samples import EpochSampler, Photos, SharedBatches, make_loader, some_images
 from atrous.training.stages import former_settings, run_stages, start_from
 from atrous.training.starting import make_model
@@ -101,6 +102,9 @@ def train(
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     lightning.seed_everything(recipe.seed, verbose=False)
+    progress = read_progress(checkpoint) if going_on else None
+    if progress:
+        refuse_another_run(checkpoint, progress, recipe, lesson.train.classes.names)
     model, card = make_model(recipe, lesson.train.classes)
     if start is not None:
         card = start_from(model, card, start)
@@ -109,6 +113,8 @@ def train(
     if not going_on:
         unfold_batch_norm(model, some_images(samples))
     sampler = EpochSampler(len(samples), recipe.seed, lesson.shares(recipe))
+    if progress:  # Lightning tells the epoch only after it has begun to draw from workers
+        sampler.set_epoch(progress["history"][-1]["epoch"])
     out.mkdir(parents=True, exist_ok=True)
     former = {"former_stages": former_settings(start)} if start is not None else {}
     keeper = Keeper(out, lesson.val, card, {"recipe": recipe_name, **lesson.origin(recipe), **former})
@@ -119,7 +125,7 @@ def train(
     loader = make_loader(samples, batches, workers, pin_memory=place.type == "cuda")
     if trainer.is_global_zero:
         remove_unfinished(out)
-        if start is None:
+        if start is None and not going_on:
             write_recipe(out / RECIPE, recipe, lesson.train.root)
         if resume and not going_on:
             keeper.live.say(f"{out}: holds nothing to go on from, so the run begins")

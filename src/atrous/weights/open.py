@@ -29,6 +29,8 @@ def open_model(
     Raises:
         WeightsError: nothing there, or nothing that can be carried over faithfully; the message says why.
     """
+    if not str(source):
+        raise WeightsError("the model's name is empty: give one that `atrous models` lists, a directory or a file")
     entry = None if _exists(source) else find_entry(str(source))
     if entry is None:
         opened = _open(source, options)
@@ -69,7 +71,7 @@ def _set_stride(source: str | Path, opened: Converted, options: dict[str, Any]) 
     """For a file that says everything of its network: the one thing that may be chosen still."""
     unknown = [name for name in options if name != "output_stride"]
     if unknown:
-        raise WeightsError(f"{source}: the file itself says what its {unknown[0]} is: leave that out")
+        raise WeightsError(f"{source}: the file itself says everything but output_stride: leave {unknown[0]} out")
     if "output_stride" in options:
         opened.model.set_output_stride(options["output_stride"])
     return opened

@@ -1,0 +1,59 @@
+"""What a stopped run left to go on from, and whether it is the same run that goes on."""
+
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from atrous.errors import RecipeError
+from atrous.training.recipe import Recipe
+
+# What may change from one part of a run to the next: words, and what a machine or a person decides anew.
+_FREE = {"description", "licence", "compile", "precision", "early_stop", "validate_every"}
+
+
+def read_progress(checkpoint: Path) -> dict[str, Any]:
+    """What `Keeper.state_dict` left in a checkpoint.
+
+    Raises:
+        RecipeError: the file is not whole.
+    """
+    try:
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
+        kept: dict[str, Any] = state["callbacks"]["Keeper"]
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise RecipeError(
+            f"{checkpoint}: is damaged or no checkpoint: put a whole one there, or begin again in another --out"
+        ) from error
+    return kept
+
+
+def refuse_another_run(checkpoint: Path, kept: Mapping[str, Any], recipe: Recipe, classes: tuple[str, ...]) -> None:
+    """Refuses to go on with another recipe, or other classes, than those the run began with.
+
+    Raises:
+        RecipeError: it names the key.
+    """
+    if "settings" not in kept:  # of a version that did not keep them
+        return
+    begun, now = dict(_keys(kept["settings"])), dict(_keys(recipe.model_dump()))
+    for key in sorted(begun.keys() | now.keys()):
+        if key.split(".")[0] not in _FREE and begun.get(key) != now.get(key):
+            raise RecipeError(
+                f"{key}: {now.get(key)}, but the run in {checkpoint.parent} began with {begun.get(key)}: "
+                "give what it began with, or another --out"
+            )
+    if tuple(kept["classes"]) != classes:
+        raise RecipeError(f"--data: its classes are not those of the run in {checkpoint.parent}: give another --out")
+
+
+def _keys(values: Any, above: str = "") -> Iterator[tuple[str, str]]:
+    """Every value as JSON, by its dotted key."""
+    if isinstance(values, Mapping) and values:
+        for key, value in values.items():
+            yield from _keys(value, f"{above}.{key}" if above else str(key))
+    else:
+        yield above, json.dumps(values)
