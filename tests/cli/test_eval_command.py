@@ -104,6 +104,10 @@ def test_masks_for_a_split_without_any(atrous, model_folder, data, tmp_path):
     assert sorted(found) == ["0.png", "1.png", "2.png"]
     assert np.array_equal(found["1.png"], load(model_folder)(data / "images" / "val" / "1.png").labels)
     assert "has no mask" in atrous("eval", model_folder, "--data", data).stderr
+    refused = atrous("eval", model_folder, "--data", data, "--save-masks", tmp_path / "other", "--json")
+    assert refused.exit_code == 2
+    assert "leave --report, --trimap, --boundary, --calibration and --json out" in refused.stderr
+    assert not (tmp_path / "other").exists()
 
 
 def test_masks_are_written_beside_the_scores(atrous, model_folder, data, tmp_path):
@@ -144,13 +148,18 @@ def test_two_processes_print_once_what_one_prints(atrous, model_folder, data):
         (("--trimap", "both"), "give auto, void or edges"),
         (("--stride", 10), "--stride goes with --window"),
         (("--window", 10), "window=10 is too small"),
+        (("--window", 129, "--stride", 0), "--stride 0: give 1 pixel or more"),
+        (("--format", "cityscapes"), "--format cityscapes goes with --save-masks"),
+        (("--save-masks", "s3://bucket/masks"), "--save-masks s3://bucket/masks: is an address"),
+        (("--report", "{data}/classes.json/r.html"), "/classes.json is a file, not a folder"),
         (("--report", "scores.pdf"), "ends in .html"),
         (("--save-masks", "out", "--format", "kitti"), "give one of labels, cityscapes, ade20k"),
         (("--save-masks", "out", "--format", "cityscapes"), "'tree' is none of cityscapes's classes"),
     ],
 )
 def test_misuse_is_one_line_and_exit_code_2(atrous, model_folder, data, args, message):
-    result = atrous("eval", model_folder, "--data", data, *args)
+    given = [arg.format(data=data) if isinstance(arg, str) else arg for arg in args]
+    result = atrous("eval", model_folder, "--data", data, *given)
     assert result.exit_code == 2
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

@@ -77,6 +77,16 @@ def test_the_ideas_that_look_at_a_photo(atrous, photos, model_folder, tmp_path, 
     assert table.stderr == ""
 
 
+@pytest.mark.parametrize("idea", ["output-stride", "aspp", "crf"])
+def test_a_photo_is_not_written_over(atrous, photos, model_folder, idea) -> None:
+    photo = next(photos.glob("*.png"))
+    before = photo.read_bytes()
+    result = atrous("explain", idea, "--photo", photo, "--model", model_folder, "--out", photo)
+    assert result.exit_code == 2
+    assert "would be written over the photo" in result.stderr
+    assert photo.read_bytes() == before
+
+
 def test_paper_writes_a_page_and_says_that_weights_are_random(atrous, photos, tmp_path) -> None:
     page = tmp_path / "walk.html"
     given = ["--photo", photos / "a.png", "--out", page]
@@ -93,6 +103,7 @@ def test_paper_writes_a_page_and_says_that_weights_are_random(atrous, photos, tm
         (["gridding", "--rates", "1;2"], "--rates '1;2': give whole numbers"),
         (["gridding", "--out", "x.jpg"], "x.jpg: a plot is saved as .png, .svg or .pdf"),
         (["valid-weights", "--size", "0"], "--size '0': give a side or HEIGHTxWIDTH"),
+        (["valid-weights", "--size", "99999999"], "maps have sides of up to 4096 positions"),
         (["receptive-field", "--at", "5"], "--at '5': give ROW,COLUMN"),
         (["aspp", "--photo", "nothing.jpg"], "nothing.jpg"),
         (["paper", "v3", "--photo", "p.jpg", "--out", "x.pdf"], "x.pdf: the page is HTML"),

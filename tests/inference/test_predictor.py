@@ -371,6 +371,12 @@ def test_auto_takes_the_fastest_that_there_is(brightness) -> None:
         ({"tile": 12}, "tile=12 "),
         ({"tile": -1}, "tile=-1 "),
         ({"batch_size": 0}, "batch_size=0 "),
+        ({"scales": 1.0}, "scales=1.0: give numbers in a tuple"),
+        ({"scales": "1"}, "scales='1': give numbers in a tuple"),
+        ({"scales": ("1",)}, "scales: '1' is no number"),
+        ({"tile": 150.5}, "tile=150.5: give a whole number"),
+        ({"batch_size": "2"}, "batch_size='2': give a whole number"),
+        ({"crf": 5}, "crf=5: give True, a name, a YAML file or CRFParams"),
     ],
 )
 def test_impossible_options_are_told_by_the_call(exact, options, message) -> None:
@@ -378,6 +384,21 @@ def test_impossible_options_are_told_by_the_call(exact, options, message) -> Non
         exact([], **options)
     with pytest.raises(AtrousError, match=message):
         exact.stream([], **options)
+
+
+def test_a_stream_takes_a_folder_and_no_lone_photo(exact, make_photo, tmp_path) -> None:
+    for name in ("a", "b"):
+        Image.fromarray(make_photo(20, 30)).save(tmp_path / f"{name}.png")
+    assert [result.source.name for result in exact.stream(str(tmp_path))] == ["a.png", "b.png"]
+    for alone in (str(tmp_path / "a.png"), tmp_path / "a.png", make_photo(20, 30), b"bytes"):
+        with pytest.raises(AtrousError, match="is one photo: call the predictor with it, or give a list"):
+            exact.stream(alone)
+
+
+def test_a_crf_may_be_a_files_path(exact, make_photo, tmp_path) -> None:
+    (tmp_path / "crf.yaml").write_text("bilateral_weight: 5\n")
+    refined = exact(make_photo(20, 30), crf=tmp_path / "crf.yaml")
+    assert (refined.labels == exact(make_photo(20, 30), crf=str(tmp_path / "crf.yaml")).labels).all()
 
 
 def test_a_card_of_another_model_is_refused(brightness) -> None:
