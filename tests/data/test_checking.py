@@ -204,6 +204,29 @@ def test_sparse_objects_with_void_outlines_are_not_black_and_white(root):
     assert "black-and-white" not in kinds(check_dataset(root))
 
 
+@pytest.mark.parametrize("classes", [[f"c{index}" for index in range(45)], None], ids=["named", "counted"])
+def test_many_small_classes_beside_void_are_not_black_and_white(tmp_path, classes):
+    root = tmp_path / "set"
+    labels = np.zeros((60, 80), np.uint8)
+    for index in range(1, 45):
+        labels[2 * (index // 10) + 4, 4 + 5 * (index % 10) : 8 + 5 * (index % 10)] = index
+    labels[-1, :10] = 255
+    for index in range(2):
+        photo(root / "images" / "val" / f"{index}.png", index, labels.shape)
+        mask(root / "masks" / "val" / f"{index}.png", labels)
+    if classes:
+        (root / "classes.json").write_text(json.dumps({"classes": classes}))
+    assert "black-and-white" not in kinds(check_dataset(root))
+    dataset = mended(root, tmp_path)
+    assert len(dataset.classes.names) == 45
+    np.testing.assert_array_equal(dataset.mask(0), labels)
+
+
+def test_named_classes_stay_when_white_becomes_one(root, tmp_path):
+    rewrite(lambda m: (m > 0).astype(np.uint8) * 255)(root)
+    assert mended(root, tmp_path).classes.names == ("a", "b", "c")
+
+
 @pytest.mark.parametrize(
     ("damage", "left_out"),
     [

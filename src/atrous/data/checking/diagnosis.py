@@ -6,7 +6,7 @@ from pathlib import Path
 
 from atrous.data.checking.duplicates import find_duplicates
 from atrous.data.checking.findings import Finding, Severity, SplitSummary
-from atrous.data.checking.labels import Looks, black_and_white, diagnose_classes, diagnose_labels
+from atrous.data.checking.labels import Looks, black_and_white, diagnose_classes, diagnose_labels, named_classes
 from atrous.data.classes import FILE
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.layouts.layout import photos_in
@@ -73,8 +73,9 @@ def diagnose(
     root: Path, datasets: dict[str, SegmentationDataset], looks: Looks, splits: dict[str, SplitSummary]
 ) -> Iterator[Finding]:
     """Findings, the worst first."""
+    white = black_and_white(looks, named_classes(root, next(iter(datasets.values())).classes))
     found = [
-        *_of_files(looks),
+        *_of_files(looks, white),
         *diagnose_labels(datasets, looks),
         *_duplicates(looks),
         *_names(datasets),
@@ -84,11 +85,11 @@ def diagnose(
     yield from sorted(found, key=lambda finding: order.index(finding.severity))
 
 
-def _of_files(looks: Looks) -> Iterator[Finding]:
+def _of_files(looks: Looks, white: bool) -> Iterator[Finding]:
     every = [look for split in looks.values() for look in split]
     for kind, (severity, what, mend, mechanical) in _OF_FILES.items():
         found = [look for look in every if kind in look.problems]
-        if not found or (kind == "resampled" and black_and_white(looks)):
+        if not found or (kind == "resampled" and white):
             continue
         of_photo = kind in ("missing-mask", "unreadable-photo")
         files = tuple(dict.fromkeys(look.image if of_photo else look.mask for look in found))

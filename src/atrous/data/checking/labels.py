@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from atrous.data.checking.findings import Finding, SplitSummary
 from atrous.data.checking.look import Look
-from atrous.data.classes import FILE, IGNORED
+from atrous.data.classes import FILE, IGNORED, Classes
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.layouts.folder import WHOLE
 from atrous.data.masks import PictureMasks
@@ -21,13 +21,25 @@ _MUCH_IGNORED = 0.5
 _GREYS = 32
 
 
-def black_and_white(looks: Looks) -> bool:
-    """Whether the masks are black and white pictures, where 255 means a class and not void."""
+def black_and_white(looks: Looks, named: int) -> bool:
+    """Whether the masks are black and white pictures, where 255 means a class and not void.
+
+    Args:
+        named: how many classes have names; labels below it are theirs, and no greys.
+    """
     counts = _total(looks)
-    greys = int((counts[1:255] > 0).sum())
-    # Resized with interpolation, or stored as JPEG, they have every grey at their outlines.
-    blurred = greys > _GREYS and counts[0] + counts[255] >= 0.9 * counts.sum()
-    return bool(counts[0] and counts[255] and (greys == 0 or blurred))
+    greys = np.flatnonzero(counts[1:255]) + 1
+    # Resized with interpolation, or stored as JPEG, they have every grey at their outlines, dark and bright ones.
+    unnamed = greys[greys >= max(2, named)]
+    ends = min((unnamed < 128).sum(), (unnamed >= 128).sum())
+    blurred = ends > _GREYS // 2 and counts[0] + counts[255] >= 0.9 * counts.sum()
+    return bool(counts[0] and counts[255] and (len(greys) == 0 or blurred))
+
+
+def named_classes(root: Path, classes: Classes) -> int:
+    """How many classes have names; none if they were only counted, for want of a `classes.json`."""
+    counted = classes.names[0] == "class_0" and not (root / FILE).is_file()
+    return 0 if counted else len(classes.names)
 
 
 def counted_from_one(looks: Looks, classes: int) -> bool:
@@ -48,7 +60,9 @@ def diagnose_labels(datasets: dict[str, SegmentationDataset], looks: Looks) -> I
     dataset = next(iter(datasets.values()))
     classes = dataset.classes
     indices = isinstance(dataset.read_mask, PictureMasks) and dataset.read_mask.labels is None
-    if indices and classes.ignore_index == IGNORED and black_and_white(looks):
+    if indices and classes.ignore_index == IGNORED and black_and_white(
+        looks, named_classes(dataset.root, classes)
+    ):
         yield Finding(
             "black-and-white",
             "wrong",
@@ -91,7 +105,8 @@ def diagnose_classes(
     root: Path, datasets: dict[str, SegmentationDataset], splits: dict[str, SplitSummary]
 ) -> Iterator[Finding]:
     """Classes that are missing, rare or not named, and splits that are."""
-    names = next(iter(datasets.values())).classes.names
+    classes = next(iter(datasets.values())).classes
+    names = classes.names
     total = np.sum([split.pixels for split in splits.values()], axis=0)
     if datasets.keys() == {WHOLE}:
         yield Finding(
@@ -100,7 +115,7 @@ def diagnose_classes(
             "there are no splits: nothing is kept to judge by",
             "`atrous data split` writes train.txt and val.txt; photos of one scene belong into one of them",
         )
-    if names[0] == "class_0" and not (root / FILE).is_file():
+    if not named_classes(root, classes):
         yield Finding("no-classes", "known", f"no {FILE}: the classes are counted, not named", f"write {root / FILE}")
     if absent := [name for name, count in zip(names, total, strict=True) if not count]:
         yield Finding(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous.data.checking.findings import Report
-from atrous.data.checking.labels import black_and_white, counted_from_one
+from atrous.data.checking.labels import black_and_white, counted_from_one, named_classes
 from atrous.data.checking.look import Look, orientation_on_disk
 from atrous.data.classes import FILE, Classes, named
 from atrous.data.dataset import SegmentationDataset
@@ -142,8 +142,9 @@ def _write(report: Report, out: Path, progress: Progress | None) -> list[str]:
 def _mender(report: Report) -> _Mender:
     kinds = {finding.kind for finding in report.findings}
     classes = replace(report.classes, void_colours=())
-    white_is_one = "black-and-white" in kinds and black_and_white(report.looks)
-    if white_is_one and len(classes.names) != 2:
+    known = named_classes(report.root, classes)
+    white_is_one = "black-and-white" in kinds and black_and_white(report.looks, known)
+    if white_is_one and not known:
         classes = named(("background", "foreground"))
     from_one = "labels-beyond" in kinds and counted_from_one(report.looks, len(classes.names))
     return _Mender(classes, white_is_one, from_one)
