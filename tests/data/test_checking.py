@@ -155,6 +155,19 @@ def test_each_illness_is_named(root, damage, severity, kind, says):
     assert report.sound == (severity != "wrong")
 
 
+def test_two_classes_of_one_colour(root):
+    """Wrong where masks are of colours; masks of indices tell them apart."""
+    palette = [[0, 0, 0], [9, 9, 9], [9, 9, 9]]
+    (root / "classes.json").write_text(json.dumps({"classes": ["a", "b", "c"], "palette": palette}))
+    assert finding(check_dataset(root), "same-colour").severity == "doubtful"
+    mask(root / "masks" / "val" / "1.png", painted(stripes(0, 1), {1: (9, 9, 9)}))
+    found = finding(check_dataset(root), "shared-colour")
+    assert found.severity == "wrong"
+    assert "b and c are both (9, 9, 9)" in found.what
+    with pytest.raises(DataError, match=r"1\.png: is of colours, and b and c have the same"):
+        open_dataset(root, "val").mask(1)
+
+
 def test_what_counts_from_one_is_told_from_a_missing_class(root):
     rewrite(lambda m: m + 1)(root)
     assert "subtract 1" in finding(check_dataset(root), "labels-beyond").mend

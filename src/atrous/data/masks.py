@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from atrous.classes import Colour
-from atrous.data.classes import Classes
+from atrous.data.classes import FILE, Classes, shared_colour
 from atrous.errors import DataError
 
 Array = NDArray[np.uint8]
@@ -50,6 +50,9 @@ class PictureMasks:
         return {**void, **{colour: index for index, colour in enumerate(self.classes.palette)}}
 
     def _from_colours(self, path: Path, picture: Array) -> Array:
+        if not self.colours and (shared := shared_colour(self.classes)):
+            one, other, colour = shared
+            raise DataError(f"{path}: is of colours, and {one} and {other} have the same, {colour}: mend {FILE}")
         packed = pack_colours(picture)
         labels = _label_table(tuple(self.known_colours().items()))[packed]
         if labels.min(initial=0) == _UNKNOWN:

@@ -54,6 +54,12 @@ _OF_FILES: dict[str, tuple[Severity, str, str, bool]] = {
         f"add them to the palette in {FILE}, or to its void_colours where they mean nothing",
         False,
     ),
+    "shared-colour": (
+        "wrong",
+        "masks of colours, where two classes have the same",
+        f"give each class a colour of its own in the palette of {FILE}, and draw the masks with it",
+        False,
+    ),
     "stray-colours": (
         "wrong",
         "colour-coded masks that were resized with interpolation or stored as JPEG",
@@ -79,7 +85,7 @@ def diagnose(
         *diagnose_labels(datasets, looks),
         *_duplicates(looks),
         *_names(datasets),
-        *diagnose_classes(root, datasets, splits),
+        *diagnose_classes(root, datasets, looks, splits),
     ]
     order: tuple[Severity, ...] = ("wrong", "doubtful", "known")
     yield from sorted(found, key=lambda finding: order.index(finding.severity))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from atrous.data.checking.findings import Finding, SplitSummary
 from atrous.data.checking.look import Look
-from atrous.data.classes import FILE, IGNORED, Classes
+from atrous.data.classes import FILE, IGNORED, Classes, shared_colour
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.layouts.folder import WHOLE
 from atrous.data.masks import PictureMasks
@@ -102,7 +102,7 @@ def diagnose_labels(datasets: dict[str, SegmentationDataset], looks: Looks) -> I
 
 
 def diagnose_classes(
-    root: Path, datasets: dict[str, SegmentationDataset], splits: dict[str, SplitSummary]
+    root: Path, datasets: dict[str, SegmentationDataset], looks: Looks, splits: dict[str, SplitSummary]
 ) -> Iterator[Finding]:
     """Classes that are missing, rare or not named, and splits that are."""
     classes = next(iter(datasets.values())).classes
@@ -117,6 +117,13 @@ def diagnose_classes(
         )
     if not named_classes(root, classes):
         yield Finding("no-classes", "known", f"no {FILE}: the classes are counted, not named", f"write {root / FILE}")
+    if (shared := shared_colour(classes)) and (root / FILE).is_file() and not _coloured(looks):
+        yield Finding(
+            "same-colour",
+            "doubtful",
+            f"two classes of the same colour: {shared[0]} and {shared[1]} are both {shared[2]}",
+            f"give each class a colour of its own in the palette of {FILE}",
+        )
     if absent := [name for name, count in zip(names, total, strict=True) if not count]:
         yield Finding(
             "absent-class",
@@ -134,6 +141,10 @@ def diagnose_classes(
                 f"{summary.ignored_share:.0%} of the pixels of {split} do not count",
                 "look whether the label of void is a class",
             )
+
+
+def _coloured(looks: Looks) -> bool:
+    return any("shared-colour" in look.problems for split in looks.values() for look in split)
 
 
 def _of_training(names: tuple[str, ...], splits: dict[str, SplitSummary]) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous.classes import Colour
+from atrous.data.classes import shared_colour
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.direct import orientation_of
 from atrous.data.image import read_image
@@ -93,6 +94,9 @@ def _look_at_picture(
     classes = reader.classes
     lossy = path.suffix.lower() in (".jpg", ".jpeg")
     if picture.ndim == 3:
+        if not reader.colours and (shared := shared_colour(classes)):
+            problems["shared-colour"] = f"{shared[0]} and {shared[1]} are both {shared[2]}"
+            return np.full(picture.shape[:2], classes.ignore_index), ()
         known = reader.known_colours()
         packed = pack_colours(picture)
         unknown = _unknown_colours(packed, known)

@@ -26,7 +26,7 @@ from atrous.errors import AtrousError, DataError
 Array = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
-_HOPELESS = ("missing-mask", "unreadable-photo", "unreadable-mask", "unknown-colours", "resampled")
+_HOPELESS = ("missing-mask", "unreadable-photo", "unreadable-mask", "unknown-colours", "shared-colour", "resampled")
 
 
 def mend_dataset(report: Report, out: str | Path, progress: Progress | None = None) -> list[str]:
