@@ -130,6 +130,17 @@ def test_lists_make_splits_of_a_flat_folder(tmp_path):
         open_dataset(root, "val")
 
 
+def test_lists_name_photos_with_spaces_and_may_begin_with_a_mark(tmp_path):
+    """Windows' editors begin a text with a byte order mark."""
+    root = flat(tmp_path, "my photo 1", "b")
+    (root / "classes.json").write_text(json.dumps({"classes": ["a", "b"]}), encoding="utf-8-sig")
+    (root / "train.txt").write_text("images/my photo 1.jpg\n", encoding="utf-8-sig")
+    (root / "val.txt").write_text("b.jpg masks/b.png\n", encoding="utf-8-sig")
+    assert [path.name for path in open_dataset(root, "train").images] == ["my photo 1.jpg"]
+    assert [path.name for path in open_dataset(root, "val").images] == ["b.jpg"]
+    assert open_dataset(root, "val").classes.names == ("a", "b")
+
+
 def test_without_classes_json_the_masks_of_all_splits_say_the_classes(tmp_path):
     root = folder(tmp_path, {"train": 2, "val": 3}, classes=None)
     assert open_dataset(root, "train").classes.names == ("class_0", "class_1", "class_2")  # 2 is in val alone

@@ -78,8 +78,12 @@ def _photos(root: Path, split: str) -> tuple[list[Path], Path]:
         return photos, root / "masks"
     by_name = {name: photo for photo in photos for name in (photo.stem, photo.name)}
     wanted: dict[Path, None] = {}
-    for entry in read_names(listed):
-        photo = by_name.get(Path(entry).name) or by_name.get(Path(entry).stem)
+
+    def find(entry: str) -> Path | None:
+        return by_name.get(Path(entry).name) or by_name.get(Path(entry).stem)
+
+    for entry in read_names(listed, lambda entry: find(entry) is not None):
+        photo = find(entry)
         if photo is None:
             raise DataError(f"{listed}: names {entry}, which is not in {images}")
         wanted[photo] = None
