@@ -18,6 +18,7 @@ from atrous.data.checking.look import Look, orientation_on_disk
 from atrous.data.classes import FILE, Classes, named
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.direct import upright
+from atrous.data.layouts.folder import WHOLE
 from atrous.data.layouts.layout import Layout
 from atrous.data.masks import PictureMasks, read_picture
 from atrous.data.opening import recognise
@@ -31,6 +32,8 @@ _HOPELESS = ("missing-mask", "unreadable-photo", "unreadable-mask", "unknown-col
 
 def mend_dataset(report: Report, out: str | Path, progress: Progress | None = None) -> list[str]:
     """Writes a data set as `images/<split>/`, `masks/<split>/` and `classes.json` with what is sound or can be mended.
+
+    One without splits becomes plain `images/` and `masks/`.
 
     Colours become indices, 0 and 255 become 0 and 1, classes that count from 1 count from 0, masks are turned with
     their photos or brought to their size with nearest neighbour. Photos are copied as they are.
@@ -125,10 +128,11 @@ def _write(report: Report, out: Path, progress: Progress | None) -> list[str]:
     mender = _mender(report)
     out.mkdir(parents=True)
     (out / FILE).write_text(mender.classes.to_json(), encoding="utf-8")
-    work = [(dataset, split, look) for split, dataset in datasets.items() for look in report.looks[split]]
+    places = {split: "" if datasets.keys() == {WHOLE} else split for split in datasets}
+    work = [(dataset, places[split], look) for split, dataset in datasets.items() for look in report.looks[split]]
     for split in datasets:
         for kind in ("images", "masks"):
-            (out / kind / split).mkdir(parents=True)
+            (out / kind / places[split]).mkdir(parents=True)
     left_out = []
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="atrous-mend") as pool:
         for done, reason in enumerate(pool.map(lambda job: _mend_one(mender, out, *job), work), 1):
@@ -150,11 +154,11 @@ def _mender(report: Report) -> _Mender:
     return _Mender(classes, white_is_one, from_one)
 
 
-def _mend_one(mender: _Mender, out: Path, dataset: SegmentationDataset, split: str, look: Look) -> str:
+def _mend_one(mender: _Mender, out: Path, dataset: SegmentationDataset, place: str, look: Look) -> str:
     """Writes a pair; a line if it had to be left out."""
     if "missing-mask" in look.problems:
         return f"{look.image}: left out: it has no mask"
-    target = out / "masks" / split / f"{look.image.stem}.png"
+    target = out / "masks" / place / f"{look.image.stem}.png"
     try:
         labels = mender.labels(dataset, look)
         if target.exists():
@@ -166,5 +170,5 @@ def _mend_one(mender: _Mender, out: Path, dataset: SegmentationDataset, split: s
     # All 256: of a shorter palette Pillow writes 4 bits a pixel, and 255 becomes 15.
     picture.putpalette(colours + [0] * (768 - len(colours)))
     picture.save(target)
-    shutil.copyfile(look.image, out / "images" / split / look.image.name)
+    shutil.copyfile(look.image, out / "images" / place / look.image.name)
     return ""
