@@ -155,6 +155,41 @@ def test_each_illness_is_named(root, damage, severity, kind, says):
     assert report.sound == (severity != "wrong")
 
 
+def test_photos_and_masks_beyond_pillows_limit_are_looked_at(root, monkeypatch):
+    on_its_side(root)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    report = check_dataset(root)
+    assert kinds(report) == {"turned-mask"}
+    assert report.splits["val"].pixels.sum() == 3 * 48
+
+
+def test_photos_that_pillow_cannot_open_are_looked_at(root):
+    """OpenCV reads TIFFs of floats in RGB, and so does training."""
+    path = root / "images" / "val" / "1.tiff"
+    image = np.random.default_rng(5).random((6, 8, 3), np.float32)
+    cv2.imwrite(str(path), image)
+    path.with_suffix(".png").unlink()
+    assert len(open_dataset(root, "val")[1]) == 2
+    assert check_dataset(root).findings == ()
+
+
+@pytest.mark.parametrize("label", [-1, 256])
+def test_labels_that_do_not_fit_are_named_and_never_wrapped(root, tmp_path, label):
+    path = root / "masks" / "val" / "1.png"
+    path.unlink()
+    values = stripes(0, 1).astype(np.int32)
+    values[0, 0] = label
+    Image.fromarray(values).save(path.with_suffix(".tif"))
+    found = finding(check_dataset(root), "labels-beyond")
+    assert [file.name for file in found.files] == ["1.tif"]
+    assert "below 0 or more than 255" in found.what
+    with pytest.raises(DataError, match=rf"1\.tif: holds the label {label}; labels"):
+        open_dataset(root, "val").mask(1)
+    left_out = mend_dataset(check_dataset(root), tmp_path / "out")
+    assert len(left_out) == 1
+    assert f"holds the label {label}" in left_out[0]
+
+
 def test_two_classes_of_one_colour(root):
     """Wrong where masks are of colours; masks of indices tell them apart."""
     palette = [[0, 0, 0], [9, 9, 9], [9, 9, 9]]

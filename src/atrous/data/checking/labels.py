@@ -79,7 +79,7 @@ def diagnose_labels(datasets: dict[str, SegmentationDataset], looks: Looks) -> I
     if not found:
         return
     beyond = np.flatnonzero(~allowed & (np.sum([look.counts for look in found], axis=0) > 0))
-    shown = ", ".join("more than 255" if label == 256 else str(label) for label in beyond[:5])
+    shown = ", ".join("below 0 or more than 255" if label == 256 else str(label) for label in beyond[:5])
     many = ", …" if len(beyond) > 5 else ""
     shifted = indices and counted_from_one(looks, len(classes.names))
     if shifted:

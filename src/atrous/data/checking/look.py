@@ -7,13 +7,11 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from atrous.classes import Colour
 from atrous.data.classes import shared_colour
 from atrous.data.dataset import SegmentationDataset
-from atrous.data.direct import orientation_of
-from atrous.data.image import read_image
+from atrous.data.image import read_image, read_orientation
 from atrous.data.masks import PictureMasks, pack_colours, read_picture
 from atrous.errors import AtrousError, DataError
 
@@ -34,7 +32,7 @@ class Look:
     Attributes:
         problems: kind of finding → what there is to say of it.
         size: the photo's (height, width), upright.
-        counts: 257: how many pixels have each label, the last those of labels beyond 255.
+        counts: 257: how many pixels have each label, the last those below 0 or beyond 255.
         colours: colours of the mask that mean nothing, if it is of colours.
         thumbnail: the photo as 16×16×3, to find it again in other splits.
     """
@@ -58,7 +56,7 @@ def look_at(dataset: SegmentationDataset, index: int) -> Look:
         size = photo.shape[:2]
         thumbnail = np.asarray(cv2.resize(photo, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA))
         if size[0] != size[1]:
-            turned = size[::-1] if orientation_on_disk(image) > 4 else None
+            turned = size[::-1] if read_orientation(image) > 4 else None
         del photo
     except AtrousError as error:
         problems["unreadable-photo"] = str(error)
@@ -76,14 +74,9 @@ def look_at(dataset: SegmentationDataset, index: int) -> Look:
     if size is not None and labels.shape != size:
         shapes = f"{labels.shape[1]}×{labels.shape[0]}, its photo {size[1]}×{size[0]}"
         problems["turned-mask" if labels.shape == turned else "other-size"] = shapes
-    counts = np.bincount(np.minimum(labels.reshape(-1).astype(np.int64), 256), minlength=257)
+    flat = labels.reshape(-1).astype(np.int64)
+    counts = np.bincount(np.where((flat < 0) | (flat > 255), 256, flat), minlength=257)
     return Look(image, mask, problems, size, counts, colours, thumbnail)
-
-
-def orientation_on_disk(path: Path) -> int:
-    """A photo's EXIF orientation, 1 to 8: above 4 it lies on its side."""
-    with Image.open(path) as opened:
-        return orientation_of(opened)
 
 
 def _look_at_picture(
@@ -112,7 +105,7 @@ def _look_at_picture(
         problems[kind] = f"the colour {unknown[0]}{others} nothing"
         return np.full(picture.shape[:2], classes.ignore_index), tuple(unknown[:_MANY_COLOURS])
     labels = picture
-    if reader.labels is not None and picture.max(initial=0) < 256:
+    if reader.labels is not None and 0 <= picture.min(initial=0) <= picture.max(initial=0) < 256:
         labels = reader.labels[picture]
     elif between := _share_between(picture, classes.ignore_index):
         problems["resampled"] = f"{between:.0%} of its edges have a value between: it was resized with interpolation"

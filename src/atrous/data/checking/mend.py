@@ -14,10 +14,11 @@ from PIL import Image
 
 from atrous.data.checking.findings import Report
 from atrous.data.checking.labels import black_and_white, counted_from_one, named_classes
-from atrous.data.checking.look import Look, orientation_on_disk
+from atrous.data.checking.look import Look
 from atrous.data.classes import FILE, Classes, named
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.direct import upright
+from atrous.data.image import read_orientation
 from atrous.data.layouts.folder import WHOLE
 from atrous.data.layouts.layout import Layout
 from atrous.data.masks import PictureMasks, read_picture
@@ -94,6 +95,8 @@ class _Mender:
             if "stray-colours" in look.problems:
                 return _nearest_classes(reader, picture)
             return reader(look.image, look.mask)
+        if picture.min(initial=0) < 0:
+            raise DataError(f"{look.mask}: holds the label {picture.min()}; labels begin at 0")
         if self.white_is_one:
             return (picture > 127).astype(np.uint8)
         if picture.max(initial=0) > 255:
@@ -106,7 +109,7 @@ class _Mender:
     def _fitted(self, labels: Array, look: Look) -> Array:
         assert look.size is not None
         if "turned-mask" in look.problems:
-            return upright(np.ascontiguousarray(labels), orientation_on_disk(look.image))
+            return upright(np.ascontiguousarray(labels), read_orientation(look.image))
         height, width = look.size
         if abs(labels.shape[0] * width - labels.shape[1] * height) > max(labels.shape[0] * 2, labels.shape[1] * 2):
             raise DataError(f"{look.mask}: has other proportions than its photo")
