@@ -241,6 +241,24 @@ def test_cocos_objects_where_its_users_keep_them(tmp_path, annotations, photos, 
     np.testing.assert_array_equal(labels, EXPECTED)
 
 
+def test_cocos_photos_of_another_size_are_named(tmp_path):
+    images = [{"id": index, "file_name": f"{name}.jpg", "height": 6, "width": 8} for index, name in enumerate("abc")]
+    for index, name in enumerate("abc"):
+        photo(tmp_path / "train" / f"{name}.jpg", index, (6, 8) if name != "b" else (8, 6))
+    coco(tmp_path / "annotations" / "train.json", images=images)
+    found = next(finding for finding in check_dataset(tmp_path).findings if finding.kind == "other-size")
+    assert found.files == (tmp_path / "train" / "b.jpg",)
+    with pytest.raises(DataError, match=r"train\.json: its mask of .*b\.jpg is 8×6, its photo 6×8"):
+        open_dataset(tmp_path, "train")[1]
+
+
+def test_annotations_have_no_classes_json_to_mend(tmp_path):
+    photo(tmp_path / "train" / "a.jpg")
+    coco(tmp_path / "annotations" / "train.json", annotations=[])
+    found = next(finding for finding in check_dataset(tmp_path).findings if finding.kind == "absent-class")
+    assert "classes.json" not in found.mend
+
+
 def test_cocos_mistakes_are_named(tmp_path):
     photo(tmp_path / "train" / "a.jpg")
     path = tmp_path / "annotations" / "train.json"

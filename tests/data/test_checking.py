@@ -118,6 +118,25 @@ def doubled(root):
     (root / "classes.json").write_text(json.dumps({"classes": ["a", "b", "c", "d", "e"]}))
 
 
+def no_photos(root):
+    for path in (root / "images" / "val").iterdir():
+        path.unlink()
+
+
+def one_class(root):
+    rewrite(lambda labels: labels * 0)(root)
+
+
+def one_name(root):
+    one_class(root)
+    (root / "classes.json").write_text(json.dumps({"classes": ["a"]}))
+
+
+def val_void(root):
+    for path in (root / "masks" / "val").iterdir():
+        mask(path, 255)
+
+
 def only_void(root):
     rewrite(lambda labels: np.where(labels == 0, 255, labels).astype(np.uint8))(root)
 
@@ -140,6 +159,10 @@ def only_void(root):
         (rewrite(lambda m: m + 1), "wrong", "labels-beyond", "labels that no class has (3); there are 3"),
         (rewrite(lambda m: m * 100), "wrong", "labels-beyond", "(100, 200)"),
         (doubled, "wrong", "resampled", "of its edges have a value between"),
+        (no_photos, "wrong", "empty-split", "no photos: val"),
+        (one_class, "wrong", "one-class", "a single class, a"),
+        (one_name, "wrong", "one-class", "a single class, a"),
+        (val_void, "wrong", "only-void", "no pixel of val counts"),
         (only_void, "doubtful", "much-ignored", "of the pixels of train do not count"),
         (only_void, "doubtful", "absent-class", "classes that no mask holds: a"),
     ],

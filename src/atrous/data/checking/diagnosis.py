@@ -93,12 +93,14 @@ def diagnose(
 
 def _of_files(looks: Looks, white: bool) -> Iterator[Finding]:
     every = [look for split in looks.values() for look in split]
+    # COCO's annotations are one file for many photos, and only the photo tells which of them is meant.
+    shared = Counter(mask for mask, _ in {(look.mask, look.image) for look in every})
     for kind, (severity, what, mend, mechanical) in _OF_FILES.items():
         found = [look for look in every if kind in look.problems]
         if not found or (kind == "resampled" and white):
             continue
         of_photo = kind in ("missing-mask", "unreadable-photo")
-        files = tuple(dict.fromkeys(look.image if of_photo else look.mask for look in found))
+        files = tuple(dict.fromkeys(look.image if of_photo or shared[look.mask] > 1 else look.mask for look in found))
         detail = found[0].problems[kind] if kind != "missing-mask" else f"{found[0].mask} is missing"
         yield Finding(kind, severity, f"{what} ({detail})", mend, files, mechanical)
 

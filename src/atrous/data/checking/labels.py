@@ -11,7 +11,7 @@ from atrous.data.checking.findings import Finding, SplitSummary
 from atrous.data.checking.look import Look
 from atrous.data.classes import FILE, IGNORED, Classes, shared_colour
 from atrous.data.dataset import SegmentationDataset
-from atrous.data.layouts.folder import WHOLE
+from atrous.data.layouts.folder import FOLDER, USUAL, WHOLE, masks_in
 from atrous.data.masks import PictureMasks
 
 Looks: TypeAlias = dict[str, list[Look]]
@@ -19,6 +19,7 @@ Looks: TypeAlias = dict[str, list[Look]]
 _RARE = 100  # times fewer pixels than the most frequent class has
 _MUCH_IGNORED = 0.5
 _GREYS = 32
+_MEANINGLESS = {"unknown-colours", "stray-colours", "shared-colour"}  # whose pixels were taken for void
 
 
 def black_and_white(looks: Looks, named: int) -> bool:
@@ -108,6 +109,7 @@ def diagnose_classes(
     classes = next(iter(datasets.values())).classes
     names = classes.names
     total = np.sum([split.pixels for split in splits.values()], axis=0)
+    yield from _without_lesson(root, datasets, looks, classes)
     if datasets.keys() == {WHOLE}:
         yield Finding(
             "no-splits",
@@ -129,12 +131,14 @@ def diagnose_classes(
             "absent-class",
             "doubtful",
             f"classes that no mask holds: {_some(absent)}",
-            f"take them out of {FILE}, or look whether their labels or colours are the right ones",
+            f"take them out of {FILE}, or look whether their labels or colours are the right ones"
+            if (root / FILE).is_file()
+            else "add photos that show them, or look whether their labels are the right ones",
         )
     if "train" in splits:
         yield from _of_training(names, splits)
     for split, summary in splits.items():
-        if summary.ignored_share > _MUCH_IGNORED:
+        if _MUCH_IGNORED < summary.ignored_share < 1:
             yield Finding(
                 "much-ignored",
                 "doubtful",
@@ -145,6 +149,45 @@ def diagnose_classes(
 
 def _coloured(looks: Looks) -> bool:
     return any("shared-colour" in look.problems for split in looks.values() for look in split)
+
+
+def _without_lesson(
+    root: Path, datasets: dict[str, SegmentationDataset], looks: Looks, classes: Classes
+) -> Iterator[Finding]:
+    """What there is nothing to learn from, or to judge by: splits that are empty or void, and a single class."""
+    empty = [split for split, of in looks.items() if not of]
+    folders = {path.name for path in root.glob("images/*") if path.is_dir()} - {WHOLE}
+    if any(dataset.layout == FOLDER.name for dataset in datasets.values()) and folders & datasets.keys():
+        empty += [name for name in sorted(folders - datasets.keys()) if name in USUAL or masks_in(root / "masks" / name)]
+    if empty:
+        yield Finding(
+            "empty-split",
+            "wrong",
+            f"splits that hold no photos: {_some(empty)}",
+            "put photos into them, or take their folders or lists away",
+        )
+    readable = {
+        split: [look for look in of if look.counts.any() and not _MEANINGLESS & look.problems.keys()]
+        for split, of in looks.items()
+    }
+    seen = {split: np.sum([look.counts for look in of], axis=0) for split, of in readable.items() if of}
+    for split in ("train", "val", WHOLE):
+        if split in seen and seen[split][classes.ignore_index] == seen[split].sum():
+            yield Finding(
+                "only-void",
+                "wrong",
+                f"no pixel of {split} counts: its masks hold {classes.ignore_index} alone",
+                "look whether the label of void is a class, or label the photos",
+            )
+    present = np.flatnonzero(np.sum(list(seen.values()), axis=0)[: len(classes.names)]) if seen else []
+    if len(classes.names) == 1 or (len(present) == 1 and not black_and_white(looks, named_classes(root, classes))):
+        name = classes.names[present[0] if len(present) else 0]
+        yield Finding(
+            "one-class",
+            "wrong",
+            f"the masks hold a single class, {name}: there is nothing to tell it from",
+            "label the rest as a class too, such as background",
+        )
 
 
 def _of_training(names: tuple[str, ...], splits: dict[str, SplitSummary]) -> Iterator[Finding]:

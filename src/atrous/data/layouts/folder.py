@@ -16,7 +16,8 @@ from atrous.errors import DataError
 WHOLE = "all"
 """The only split of a folder that has neither sub-folders nor lists."""
 
-_LISTED = ("train", "val", "test", "trainval")
+USUAL = ("train", "val", "test", "trainval")
+"""The splits that lists may name, in their order."""
 _ENDINGS = ("_mask", "_masks", "_label", "_labels", "_gt", "_L")  # that tools add to the photo's name
 _PICTURES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jpg", ".jpeg")
 
@@ -29,7 +30,7 @@ def _splits(root: Path) -> tuple[str, ...]:
         return tuple(sorted(folders, key=usual_order))
     if not photos_in(images):
         return ()
-    return tuple(split for split in _LISTED if _list_of(root, split)) or (WHOLE,)
+    return tuple(split for split in USUAL if _list_of(root, split)) or (WHOLE,)
 
 
 def _images(root: Path) -> Path | None:
@@ -42,7 +43,7 @@ def _images(root: Path) -> Path | None:
 
 
 def usual_order(split: str) -> tuple[int, str]:
-    return (_LISTED.index(split) if split in _LISTED else len(_LISTED)), split
+    return (USUAL.index(split) if split in USUAL else len(USUAL)), split
 
 
 def _open(root: Path, split: str) -> SegmentationDataset:
