@@ -20,6 +20,8 @@ def write_split_lists(path: str | Path, share: float, seed: int) -> dict[str, in
         DataError: the folder has splits or takes no lists, a photo without a mask, or too few photos for both.
     """
     root = Path(path)
+    if seed < 0:
+        raise DataError(f"--seed {seed}: a seed is a whole number from 0 on")
     splits = list_splits(root)
     if splits != (WHOLE,):
         raise DataError(f"{root}: has the splits {', '.join(splits)} already; take them away to draw new ones")
@@ -28,6 +30,8 @@ def write_split_lists(path: str | Path, share: float, seed: int) -> dict[str, in
             f"{root}: as {layout.name} it takes no lists: `atrous data check --fix OUT` writes a copy that does"
         )
     names = [photo.name for photo in open_dataset(root, WHOLE).images]
+    if len(names) < 2:
+        raise DataError(f"{root}: holds {len(names)} photo; a split takes two or more, one to train on and one to judge by")
     count = round(len(names) * share)
     if not 0 < count < len(names):
         raise DataError(f"{root}: {share:g} of its {len(names)} photos leaves a split empty; give another share")
