@@ -178,6 +178,40 @@ def test_each_illness_is_named(root, damage, severity, kind, says):
     assert report.sound == (severity != "wrong")
 
 
+def test_thin_classes_are_not_taken_for_interpolation(tmp_path):
+    """Cells of 2 in an outline of 1 on 0."""
+    root = folder(tmp_path / "set", {"train": 1})
+    cell = cv2.circle(np.zeros((60, 80), np.uint8), (40, 30), 20, 2, -1)
+    labels = np.where((cell == 2) & (cv2.erode(cell, np.ones((3, 3), np.uint8)) == 0), 1, cell).astype(np.uint8)
+    photo(root / "images" / "train" / "0.png", 0, labels.shape)
+    mask(root / "masks" / "train" / "0.png", labels)
+    report = check_dataset(root)
+    assert report.sound
+    assert finding(report, "thin-classes").severity == "doubtful"
+    assert mend_dataset(report, tmp_path / "out") == []
+    np.testing.assert_array_equal(open_dataset(tmp_path / "out", "train").mask(0), labels)
+    larger = cv2.resize(cell * 2, (160, 120), interpolation=cv2.INTER_LINEAR)
+    photo(root / "images" / "train" / "0.png", 0, larger.shape)
+    mask(root / "masks" / "train" / "0.png", larger)
+    assert "resampled" in kinds(check_dataset(root), "wrong")
+
+
+def test_an_empty_copy_is_not_written(root, tmp_path):
+    for path in (root / "masks").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(AtrousError, match=r"out: not written, as every photo would be left out; .*it has no mask"):
+        mend_dataset(check_dataset(root), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("classes", [3, 21])
+def test_noise_is_not_taken_for_blurred_colours(tmp_path, classes):
+    root = folder(tmp_path, {"train": 1}, classes=[str(index) for index in range(classes)])
+    photo(root / "images" / "train" / "0.png", 0, (60, 80))
+    photo(root / "masks" / "train" / "0.png", 1, (60, 80))
+    assert kinds(check_dataset(root), "wrong") == {"unknown-colours"}
+
+
 def test_photos_and_masks_beyond_pillows_limit_are_looked_at(root, monkeypatch):
     on_its_side(root)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
@@ -296,6 +330,12 @@ def test_many_small_classes_beside_void_are_not_black_and_white(tmp_path, classe
 def test_named_classes_stay_when_white_becomes_one(root, tmp_path):
     rewrite(lambda m: (m > 0).astype(np.uint8) * 255)(root)
     assert mended(root, tmp_path).classes.names == ("a", "b", "c")
+
+
+def test_black_and_white_masks_are_not_also_said_to_hold_one_class(root):
+    (root / "classes.json").unlink()
+    rewrite(lambda m: (m > 0).astype(np.uint8) * 255)(root)
+    assert kinds(check_dataset(root), "wrong") == {"black-and-white"}
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,12 @@ _OF_FILES: dict[str, tuple[Severity, str, str, bool]] = {
         "export them again as PNG, resized with nearest neighbour (cv2.INTER_NEAREST, PIL's NEAREST)",
         False,
     ),
+    "thin-classes": (
+        "doubtful",
+        "masks in which many labels lie between two others: thin classes, or resized with interpolation",
+        "look at them: if those labels are no outlines, export them again, resized with nearest neighbour",
+        False,
+    ),
 }
 
 
@@ -97,7 +103,7 @@ def _of_files(looks: Looks, white: bool) -> Iterator[Finding]:
     shared = Counter(mask for mask, _ in {(look.mask, look.image) for look in every})
     for kind, (severity, what, mend, mechanical) in _OF_FILES.items():
         found = [look for look in every if kind in look.problems]
-        if not found or (kind == "resampled" and white):
+        if not found or (kind in ("resampled", "thin-classes") and white):
             continue
         of_photo = kind in ("missing-mask", "unreadable-photo")
         files = tuple(dict.fromkeys(look.image if of_photo or shared[look.mask] > 1 else look.mask for look in found))

@@ -61,9 +61,7 @@ def diagnose_labels(datasets: dict[str, SegmentationDataset], looks: Looks) -> I
     dataset = next(iter(datasets.values()))
     classes = dataset.classes
     indices = isinstance(dataset.read_mask, PictureMasks) and dataset.read_mask.labels is None
-    if indices and classes.ignore_index == IGNORED and black_and_white(
-        looks, named_classes(dataset.root, classes)
-    ):
+    if indices and classes.ignore_index == IGNORED and black_and_white(looks, named_classes(dataset.root, classes)):
         yield Finding(
             "black-and-white",
             "wrong",
@@ -126,7 +124,8 @@ def diagnose_classes(
             f"two classes of the same colour: {shared[0]} and {shared[1]} are both {shared[2]}",
             f"give each class a colour of its own in the palette of {FILE}",
         )
-    if absent := [name for name, count in zip(names, total, strict=True) if not count]:
+    absent = [name for name, count in zip(names, total, strict=True) if not count]
+    if absent and total.any():
         yield Finding(
             "absent-class",
             "doubtful",
@@ -158,7 +157,9 @@ def _without_lesson(
     empty = [split for split, of in looks.items() if not of]
     folders = {path.name for path in root.glob("images/*") if path.is_dir()} - {WHOLE}
     if any(dataset.layout == FOLDER.name for dataset in datasets.values()) and folders & datasets.keys():
-        empty += [name for name in sorted(folders - datasets.keys()) if name in USUAL or masks_in(root / "masks" / name)]
+        empty += [
+            name for name in sorted(folders - datasets.keys()) if name in USUAL or masks_in(root / "masks" / name)
+        ]
     if empty:
         yield Finding(
             "empty-split",
@@ -179,8 +180,10 @@ def _without_lesson(
                 f"no pixel of {split} counts: its masks hold {classes.ignore_index} alone",
                 "look whether the label of void is a class, or label the photos",
             )
-    present = np.flatnonzero(np.sum(list(seen.values()), axis=0)[: len(classes.names)]) if seen else []
-    if len(classes.names) == 1 or (len(present) == 1 and not black_and_white(looks, named_classes(root, classes))):
+    counts = np.sum(list(seen.values()), axis=0) if seen else np.zeros(257, np.int64)
+    present = np.flatnonzero(counts[: len(classes.names)])
+    single = len(classes.names) == 1 or len(present) == 1
+    if single and not black_and_white(looks, named_classes(root, classes)):
         name = classes.names[present[0] if len(present) else 0]
         yield Finding(
             "one-class",

@@ -1,5 +1,7 @@
 """One photo and its mask, as they are, without refusing anything."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,12 @@ THUMBNAIL = 16
 _BETWEEN = 0.05
 """The share of edges with a value between, from which on a mask was resampled: nearest CamVid masks have up to .014,
 those resized with bilinear or area interpolation .10 and more."""
+_IN_A_ROW = 0.25
+"""The share of such edges that follow on one another, from which on they are no thin class's."""
 _MANY_COLOURS = 64
+_NEAR = 32.0  # levels by which JPEG and rounding shift a colour
+_PRESENT = 0.002  # the share of the pixels from which on a class's colour is there
+_LOOKED_AT = 4096  # colours of a mask
 _LARGE = 1 << 20  # pixels, from which on every so manieth row is looked at
 
 
@@ -100,15 +107,20 @@ def _look_at_picture(
         if grey and all(value < len(classes.names) or value == classes.ignore_index for value in values):
             problems["indices-as-colours"] = "its colours are (0, 0, 0), (1, 1, 1) and so on: class indices"
             return picture[..., 0], ()
-        kind = "stray-colours" if lossy or len(unknown) > _MANY_COLOURS else "unknown-colours"
+        blurred = (lossy or len(unknown) > _MANY_COLOURS) and _near_classes(packed, list(known))
+        kind = "stray-colours" if blurred else "unknown-colours"
         others = f" and {len(unknown) - 1:,} others mean" if len(unknown) > 1 else " means"
         problems[kind] = f"the colour {unknown[0]}{others} nothing"
         return np.full(picture.shape[:2], classes.ignore_index), tuple(unknown[:_MANY_COLOURS])
     labels = picture
     if reader.labels is not None and 0 <= picture.min(initial=0) <= picture.max(initial=0) < 256:
         labels = reader.labels[picture]
-    elif between := _share_between(picture, classes.ignore_index):
-        problems["resampled"] = f"{between:.0%} of its edges have a value between: it was resized with interpolation"
+    elif between := _ramps_between(picture, len(classes.names), classes.ignore_index):
+        said = f"{between.share:.0%} of its edges have a value between"
+        if between.interpolated:
+            problems["resampled"] = f"{said}: it was resized with interpolation"
+        else:
+            problems["thin-classes"] = said
     if lossy:
         problems["resampled"] = "a JPEG, which blurs labels"
     return labels, ()
@@ -122,19 +134,69 @@ def _unknown_colours(packed: NDArray[np.int32], known: dict[Colour, int]) -> lis
     return [(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in colours[np.argsort(-counts, kind="stable")]]
 
 
-def _share_between(picture: NDArray[Any], ignore_index: int) -> float:
-    """The share of edges at which a pixel's value lies between its neighbours'; 0 if as small as in sound masks."""
+@dataclass(frozen=True)
+class _Ramps:
+    """Edges at which a pixel's value lies between its neighbours'.
+
+    Attributes:
+        share: how many of the edges are such.
+        interpolated: whether no thin class explains them.
+    """
+
+    share: float
+    interpolated: bool
+
+
+def _ramps_between(picture: NDArray[Any], classes: int, ignore_index: int) -> _Ramps | None:
+    """What lies between the labels of a mask; None if as little as in sound masks.
+
+    A class may be thin, as an outline is: then one value lies between, which is a class's, or one that has areas of its
+    own elsewhere. Interpolation leaves labels beyond the classes, or several in a row, or several that have no areas.
+    """
     step = max(1, picture.size // _LARGE)
-    rows = picture[::step]
-    edges = between = 0
-    columns = picture[:, ::step]
-    for before, here, after in (
-        (rows[:, :-2], rows[:, 1:-1], rows[:, 2:]),
-        (columns[:-2], columns[1:-1], columns[2:]),
-    ):
+    edges = ramps = rows_of_two = 0
+    between: Counter[int] = Counter()
+    for lines in (picture[::step], picture[:, ::step].T):
+        before, here, after = lines[:, :-2], lines[:, 1:-1], lines[:, 2:]
         edge = (before != after) & (before != ignore_index) & (after != ignore_index)
-        ramp = ((before < here) & (here < after)) | ((before > here) & (here > after))
+        ramp = edge & (((before < here) & (here < after)) | ((before > here) & (here > after)))
         edges += int(edge.sum())
-        between += int((ramp & edge).sum())
-    share = between / edges if edges else 0.0
-    return share if share > _BETWEEN else 0.0
+        ramps += int(ramp.sum())
+        rows_of_two += int((ramp[:, 1:] & ramp[:, :-1]).sum())
+        values, counts = np.unique(here[ramp], return_counts=True)
+        between.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    if not edges or ramps <= _BETWEEN * edges:
+        return None
+    beyond = sum(count for value, count in between.items() if value >= classes and value != ignore_index)
+    lost = {value: count for value, count in between.items() if value < classes and not _has_area(picture, value)}
+    strange = beyond + (sum(lost.values()) if len(lost) > 1 else 0)
+    return _Ramps(ramps / edges, strange > _BETWEEN * edges or rows_of_two > _IN_A_ROW * ramps)
+
+
+def _has_area(picture: NDArray[Any], value: int) -> bool:
+    """Whether a value fills some square of 3×3 pixels."""
+    return bool(cv2.erode((picture == value).astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0).any())
+
+
+def _near_classes(packed: NDArray[np.int32], known: Sequence[Colour]) -> bool:
+    """Whether colours that mean nothing come of blurred ones: most pixels lie near a class's colour, and most of the
+    others between two that are there."""
+    colours, counts = np.unique(packed, return_counts=True)
+    if len(colours) > _LOOKED_AT:
+        frequent = np.argsort(-counts, kind="stable")[:_LOOKED_AT]
+        colours, counts = colours[frequent], counts[frequent]
+    points = np.stack((colours >> 16, colours >> 8 & 255, colours & 255), axis=1).astype(np.float32)
+    classes = np.array(known, np.float32)
+    far = np.sqrt(np.square(points[:, None] - classes).sum(axis=2))
+    near = far.min(axis=1) <= _NEAR
+    if 2 * counts[near].sum() < counts.sum():
+        return False
+    shares = np.bincount(far.argmin(axis=1)[near], counts[near], len(classes)) / counts.sum()
+    present = classes[shares > _PRESENT]
+    explained = near & (far.min(axis=1) > 0)
+    for index, start in enumerate(present):
+        for end in present[index + 1 :]:
+            along = np.clip((points - start) @ (end - start) / np.square(end - start).sum(), 0, 1)
+            explained |= np.square(points - start - along[:, None] * (end - start)).sum(axis=1) <= _NEAR**2
+    unknown = far.min(axis=1) > 0
+    return bool(2 * counts[explained & unknown].sum() >= counts[unknown].sum())

@@ -47,7 +47,7 @@ def mend_dataset(report: Report, out: str | Path, progress: Progress | None = No
         A line for each photo that is left out, with the reason.
 
     Raises:
-        AtrousError: `out` is there already, or cannot be written.
+        AtrousError: `out` is there already, cannot be written, or would be empty.
     """
     out = Path(out)
     if out.exists():
@@ -56,6 +56,8 @@ def mend_dataset(report: Report, out: str | Path, progress: Progress | None = No
     try:
         try:
             left_out = _write(report, partial, progress)
+            if len(left_out) == sum(split.photos for split in report.splits.values()):
+                raise AtrousError(f"{out}: not written, as every photo would be left out; {'; '.join(left_out[:1])}")
             partial.rename(out)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
