@@ -88,8 +88,11 @@ def test_what_fix_writes_without_splits_can_be_split(atrous, tmp_path, sub):
     for root in (tmp_path / "set", tmp_path / "out"):
         assert atrous("data", "split", root, "--val", 0.5).exit_code == 0
         assert list_splits(root) == ("train", "val")
-        labels = {int(path.stem): data.mask(i) for data in (open_dataset(root, s) for s in ("train", "val"))
-                  for i, path in enumerate(data.images)}
+        labels = {
+            int(path.stem): data.mask(i)
+            for data in (open_dataset(root, s) for s in ("train", "val"))
+            for i, path in enumerate(data.images)
+        }
         assert [int(labels[index].max()) for index in range(4)] == [0, 1, 0, 1]
     assert (tmp_path / "out" / "images" / "0.png").is_file()
 

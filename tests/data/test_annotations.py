@@ -252,6 +252,14 @@ def test_cocos_photos_of_another_size_are_named(tmp_path):
         open_dataset(tmp_path, "train")[1]
 
 
+def test_cocos_categories_of_one_name_are_one_class(tmp_path):
+    photo(tmp_path / "train" / "a.jpg")
+    coco(tmp_path / "annotations" / "train.json", categories=[{"id": 3, "name": "dog"}, {"id": 18, "name": "dog"}])
+    dataset = open_dataset(tmp_path, "train")
+    assert dataset.classes.names == ("background", "dog")
+    np.testing.assert_array_equal(dataset.mask(0), EXPECTED > 0)
+
+
 def test_annotations_have_no_classes_json_to_mend(tmp_path):
     photo(tmp_path / "train" / "a.jpg")
     coco(tmp_path / "annotations" / "train.json", annotations=[])
@@ -277,7 +285,7 @@ def test_cocos_mistakes_are_named(tmp_path):
             open_dataset(tmp_path, "train")
     nan = {"image_id": 7, "category_id": 3, "segmentation": [[0, 0, float("nan"), 1, 2, 2]]}
     coco(path, annotations=[nan])
-    with pytest.raises(DataError, match="of a.jpg cannot be drawn .its points are no numbers"):
+    with pytest.raises(DataError, match=r"of a\.jpg cannot be drawn \(its points are no numbers"):
         open_dataset(tmp_path, "train").mask(0)
     coco(path, images=None)
     with pytest.raises(DataError, match=r"train\.json: not COCO's annotations \(no list 'images'\)"):

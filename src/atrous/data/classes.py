@@ -80,8 +80,8 @@ def read_classes(root: Path) -> Classes:
         if not isinstance(values["classes"], list):
             raise TypeError("classes is no list")
         names = tuple(str(name) for name in values["classes"])
-        palette = _colours(values["palette"]) if "palette" in values else named(names).palette
-        void = _colours(values.get("void_colours", []))
+        palette = _colours(path, values["palette"]) if "palette" in values else named(names).palette
+        void = _colours(path, values.get("void_colours", []))
         ignore = int(values.get("ignore_index", IGNORED))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a list of classes ({error!r})") from error
@@ -96,12 +96,12 @@ def read_classes(root: Path) -> Classes:
     return Classes(names, palette, ignore, void)
 
 
-def _colours(values: object) -> tuple[Colour, ...]:
+def _colours(path: Path, values: object) -> tuple[Colour, ...]:
     if not isinstance(values, list):
         raise TypeError(f"{values!r} is no list of colours")
     for value in values:
         if not isinstance(value, list) or len(value) != 3 or not all(_is_byte(channel) for channel in value):
-            raise TypeError(f"{value!r} is no colour: it takes three whole numbers from 0 to 255")
+            raise DataError(f"{path}: {value!r} is no colour; a colour is three whole numbers from 0 to 255")
     return tuple((int(r), int(g), int(b)) for r, g, b in values)
 
 

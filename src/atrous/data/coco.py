@@ -129,7 +129,7 @@ def coco_classes(files: Iterable[CocoAnnotations]) -> Classes:
     for other in rest:
         if other.categories != first.categories:
             raise DataError(f"{other.path}: its categories are not those of {first.path}; they must be the same")
-    names = tuple(first.categories.values())
+    names = tuple(dict.fromkeys(first.categories.values()))  # two of one name are one class
     return named(names if BACKGROUND in names else (BACKGROUND, *names))
 
 

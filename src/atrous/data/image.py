@@ -243,7 +243,7 @@ def open_stored(stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def read_orientation(path: Path) -> int:
-    """The EXIF orientation, 1 to 8, by which `read_image` turns a photo that it can read: above 4 it lies on its side."""
+    """The EXIF orientation, 1 to 8, by which `read_image` turns a photo; above 4 it lies on its side."""
     with path.open("rb") as stream:
         if stream.read(4) in TIFF_SIGNATURES and (direct := direct_tiff(stream)):
             return direct.orientation

@@ -31,7 +31,9 @@ def write_split_lists(path: str | Path, share: float, seed: int) -> dict[str, in
         )
     names = [photo.name for photo in open_dataset(root, WHOLE).images]
     if len(names) < 2:
-        raise DataError(f"{root}: holds {len(names)} photo; a split takes two or more, one to train on and one to judge by")
+        raise DataError(
+            f"{root}: holds {len(names)} photo; a split takes two or more, one to train on and one to judge by"
+        )
     count = round(len(names) * share)
     if not 0 < count < len(names):
         raise DataError(f"{root}: {share:g} of its {len(names)} photos leaves a split empty; give another share")
