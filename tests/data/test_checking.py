@@ -196,6 +196,19 @@ def test_thin_classes_are_not_taken_for_interpolation(tmp_path):
     assert "resampled" in kinds(check_dataset(root), "wrong")
 
 
+def test_smaller_masks_of_many_classes_are_taken_for_interpolated(tmp_path):
+    """Each label that comes to lie between two others has areas of its own elsewhere."""
+    root = folder(tmp_path, {"train": 1}, classes=[str(index) for index in range(9)])
+    blocks = np.random.default_rng(0).integers(0, 9, (12, 16), dtype=np.uint8)
+    labels = np.roll(cv2.resize(blocks, (320, 240), interpolation=cv2.INTER_NEAREST), (1, 1), (0, 1))
+    photo(root / "images" / "train" / "0.png", 0, (120, 160))
+    path = root / "masks" / "train" / "0.png"
+    mask(path, cv2.resize(labels, (160, 120), interpolation=cv2.INTER_NEAREST))
+    assert check_dataset(root).sound
+    mask(path, cv2.resize(labels, (160, 120), interpolation=cv2.INTER_AREA))
+    assert "resampled" in kinds(check_dataset(root), "wrong")
+
+
 def test_an_empty_copy_is_not_written(root, tmp_path):
     for path in (root / "masks").rglob("*.png"):
         path.unlink()
