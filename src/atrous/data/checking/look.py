@@ -154,8 +154,8 @@ def _ramps_between(picture: NDArray[Any], classes: int, ignore_index: int) -> _R
     """What lies between the labels of a mask; None if as little as in sound masks.
 
     A class may be thin, as an outline is: then one value lies between, which is a class's, or one that has areas of its
-    own elsewhere. Interpolation leaves labels beyond the classes, or several in a row, or several that have no areas, or
-    many of those there are.
+    own elsewhere. Interpolation leaves labels beyond the classes, or several in a row, or several that have no areas,
+    or many of those there are.
     """
     step = max(1, picture.size // _LARGE)
     edges = ramps = rows_of_two = 0
