@@ -166,6 +166,14 @@ def test_labelmes_first_photo_may_lack_annotations(tmp_path, place):
         check_dataset(tmp_path)
 
 
+def test_a_split_without_annotations_is_what_the_others_are(tmp_path):
+    for index, split in enumerate(("train", "val")):
+        photo(tmp_path / "images" / split / "a.jpg", index)
+    labelme(tmp_path / "images" / "val" / "a.json", ("tree", box(0, 0, 4, 6), "polygon"))
+    found = next(finding for finding in check_dataset(tmp_path).findings if finding.kind == "missing-mask")
+    assert str(tmp_path / "images" / "train" / "a.json") in found.what
+
+
 @pytest.mark.parametrize(
     ("shape", "said"),
     [

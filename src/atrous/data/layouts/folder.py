@@ -48,7 +48,8 @@ def usual_order(split: str) -> tuple[int, str]:
 
 def _open(root: Path, split: str) -> SegmentationDataset:
     pairs = _pairs(root, split)
-    annotated = _annotated([mask for _, mask in pairs if mask.is_file()])
+    everywhere = (mask for each in _splits(root) for _, mask in _pairs(root, each) if mask.is_file())
+    annotated = _annotated([mask for _, mask in pairs if mask.is_file()] or list(everywhere))
     if annotated:
         folders = {mask.parent for photo, mask in pairs if mask.is_file() and mask.parent != photo.parent}
         pairs = [(photo, _annotation(photo, mask, folders)) for photo, mask in pairs]
