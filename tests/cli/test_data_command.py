@@ -79,6 +79,57 @@ def test_split_draws_lists_that_open_dataset_takes(atrous, tmp_path):
     assert (tmp_path / "val.txt").read_text() == first
 
 
+@pytest.mark.parametrize("sub", ["", "all"])
+def test_what_fix_writes_without_splits_can_be_split(atrous, tmp_path, sub):
+    for index in range(4):
+        photo(tmp_path / "set" / "images" / sub / f"{index}.png", index)
+        mask(tmp_path / "set" / "masks" / sub / f"{index}.png", stripes(0, index % 2))
+    assert atrous("data", "check", tmp_path / "set", "--fix", tmp_path / "out").exit_code == 0
+    for root in (tmp_path / "set", tmp_path / "out"):
+        assert atrous("data", "split", root, "--val", 0.5).exit_code == 0
+        assert list_splits(root) == ("train", "val")
+        labels = {
+            int(path.stem): data.mask(i)
+            for data in (open_dataset(root, s) for s in ("train", "val"))
+            for i, path in enumerate(data.images)
+        }
+        assert [int(labels[index].max()) for index in range(4)] == [0, 1, 0, 1]
+    assert (tmp_path / "out" / "images" / "0.png").is_file()
+
+
+def test_one_photo_cannot_be_split(atrous, tmp_path):
+    photo(tmp_path / "images" / "0.png")
+    mask(tmp_path / "masks" / "0.png", stripes(0, 1))
+    result = atrous("data", "split", tmp_path)
+    assert result.exit_code == 2
+    assert "holds 1 photo; a split takes two or more" in result.stderr
+
+
+def test_an_empty_list_is_wrong_and_has_a_sheet(atrous, tmp_path):
+    for index in range(2):
+        photo(tmp_path / "images" / f"{index}.png", index)
+        mask(tmp_path / "masks" / f"{index}.png", stripes(0, 1))
+    (tmp_path / "train.txt").write_text("0\n1\n")
+    (tmp_path / "val.txt").write_text("")
+    for sheet in ("sheet.html", "sheet.png"):
+        result = atrous("data", "check", tmp_path, "--sheet", tmp_path / sheet)
+        assert result.exit_code == 1, result.output
+        assert "wrong: splits that hold no photos: val" in result.stdout
+        assert (tmp_path / sheet).is_file()
+
+
+def test_split_refuses_what_takes_no_lists(atrous, tmp_path):
+    images = [{"id": index, "file_name": f"{index}.jpg", "height": 6, "width": 8} for index in range(3)]
+    for index in range(3):
+        photo(tmp_path / "images" / f"{index}.jpg", index)
+    values = {"images": images, "categories": [{"id": 1, "name": "x"}], "annotations": []}
+    (tmp_path / "annotations.json").write_text(json.dumps(values))
+    result = atrous("data", "split", tmp_path)
+    assert result.exit_code == 2
+    assert "as COCO's annotations it takes no lists" in result.stderr
+    assert not (tmp_path / "train.txt").exists()
+
+
 def tutorial_zip():
     png = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(stripes(0, 11))).save(png, "PNG")
@@ -121,6 +172,7 @@ def test_fetch_brings_a_data_set_that_check_knows(atrous, tmp_path, monkeypatch)
         (("check", "nowhere"), "nowhere: no such directory"),
         (("check", "SET", "--sheet", "x.pdf"), "--sheet x.pdf: a sheet is a page, .html, or a picture, .png"),
         (("check", "SET", "--fix", "SET"), "is there already"),
+        (("split", "SET", "--seed", -1), "--seed -1: a seed is a whole number from 0 on"),
         (("split", "SET"), "has the splits train, val already"),
         (("fetch", "imagenet"), "imagenet: no data set of that name can be fetched; there is camvid"),
     ],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from atrous.data import list_splits, open_dataset
+from atrous.data.checking import check_dataset
 from atrous.data.shapes import decode_runs, fill_polygon, fill_runs
 from atrous.errors import DataError
 from data_sets import folder, photo, stripes
@@ -142,6 +143,65 @@ def test_labelmes_patches(tmp_path):
     assert labels[2:4, 5:7].tolist() == [[1, 0], [1, 1]]
 
 
+@pytest.mark.parametrize("place", ["root", "images", "masks"])
+def test_labelmes_first_photo_may_lack_annotations(tmp_path, place):
+    photos = tmp_path if place == "root" else tmp_path / "images"
+    for index, name in enumerate(("a", "b", "c")):
+        photo(photos / f"{name}.jpg", index)
+    annotations = tmp_path / "masks" if place == "masks" else photos
+    annotations.mkdir(exist_ok=True)
+    labelme(annotations / "c.json", ("tree", box(0, 0, 4, 6), "polygon"))
+    report = check_dataset(tmp_path)
+    assert report.layout == "a folder with Labelme's annotations"
+    missing = next(finding for finding in report.findings if finding.kind == "missing-mask")
+    assert [path.name for path in missing.files] == ["a.jpg", "b.jpg"]
+    assert str(annotations / "a.json") in missing.what
+    (annotations / "b.json").write_text("{")
+    report = check_dataset(tmp_path)
+    assert report.classes.names == ("background", "tree")
+    broken = next(finding for finding in report.findings if finding.kind == "unreadable-mask")
+    assert broken.files == (annotations / "b.json",)
+    (annotations / "c.json").write_text("[]")
+    with pytest.raises(DataError, match=r"b\.json: cannot be read as annotations"):
+        check_dataset(tmp_path)
+
+
+def test_a_split_without_annotations_is_what_the_others_are(tmp_path):
+    for index, split in enumerate(("train", "val")):
+        photo(tmp_path / "images" / split / "a.jpg", index)
+    labelme(tmp_path / "images" / "val" / "a.json", ("tree", box(0, 0, 4, 6), "polygon"))
+    found = next(finding for finding in check_dataset(tmp_path).findings if finding.kind == "missing-mask")
+    assert str(tmp_path / "images" / "train" / "a.json") in found.what
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ({"label": "x", "shape_type": "polygon"}, "its shape 1 has no 'points'"),
+        ({"label": "x", "points": [], "shape_type": "polygon"}, "its shape 1 cannot be drawn .it has no points"),
+        ({"label": "x", "points": [[1, float("nan")], [5, 5], [7, 1]]}, "its points are no numbers"),
+        ({"points": [[1, 1], [5, 5]]}, "its shape 1 has no label"),
+        ("x", "its shape 1 has no label"),
+    ],
+)
+def test_labelmes_mistakes_are_named(tmp_path, shape, said):
+    root = folder(tmp_path, {"train": 1}, classes=["background", "x"])
+    path = root / "masks" / "train" / "0.json"
+    (root / "masks" / "train" / "0.png").unlink()
+    path.write_text(json.dumps({"imageHeight": 6, "imageWidth": 8, "shapes": [shape]}))
+    with pytest.raises(DataError, match=rf"0\.json: .*{said}") as error:
+        open_dataset(root, "train").mask(0)
+    assert "\n" not in str(error.value)
+
+
+def test_labelmes_rectangles_have_two_corners_or_four(tmp_path):
+    photo(tmp_path / "one.jpg")
+    labelme(tmp_path / "one.json", ("x", box(2, 1, 5, 3), "rectangle"))
+    labels = open_dataset(tmp_path, "all").mask(0)
+    assert labels.sum() == 6
+    assert labels[1:3, 2:5].all()
+
+
 def coco(path, **changes):
     runs = {"counts": [0, 6, 42], "size": [6, 8]}  # the first column
     text = {"counts": encode_runs([42, 6]), "size": [6, 8]}  # the last
@@ -189,11 +249,51 @@ def test_cocos_objects_where_its_users_keep_them(tmp_path, annotations, photos, 
     np.testing.assert_array_equal(labels, EXPECTED)
 
 
+def test_cocos_photos_of_another_size_are_named(tmp_path):
+    images = [{"id": index, "file_name": f"{name}.jpg", "height": 6, "width": 8} for index, name in enumerate("abc")]
+    for index, name in enumerate("abc"):
+        photo(tmp_path / "train" / f"{name}.jpg", index, (6, 8) if name != "b" else (8, 6))
+    coco(tmp_path / "annotations" / "train.json", images=images)
+    found = next(finding for finding in check_dataset(tmp_path).findings if finding.kind == "other-size")
+    assert found.files == (tmp_path / "train" / "b.jpg",)
+    with pytest.raises(DataError, match=r"train\.json: its mask of .*b\.jpg is 8×6, its photo 6×8"):
+        open_dataset(tmp_path, "train")[1]
+
+
+def test_cocos_categories_of_one_name_are_one_class(tmp_path):
+    photo(tmp_path / "train" / "a.jpg")
+    coco(tmp_path / "annotations" / "train.json", categories=[{"id": 3, "name": "dog"}, {"id": 18, "name": "dog"}])
+    dataset = open_dataset(tmp_path, "train")
+    assert dataset.classes.names == ("background", "dog")
+    np.testing.assert_array_equal(dataset.mask(0), EXPECTED > 0)
+
+
+def test_annotations_have_no_classes_json_to_mend(tmp_path):
+    photo(tmp_path / "train" / "a.jpg")
+    coco(tmp_path / "annotations" / "train.json", annotations=[])
+    found = next(finding for finding in check_dataset(tmp_path).findings if finding.kind == "absent-class")
+    assert "classes.json" not in found.mend
+
+
 def test_cocos_mistakes_are_named(tmp_path):
     photo(tmp_path / "train" / "a.jpg")
     path = tmp_path / "annotations" / "train.json"
     coco(path, categories=[{"id": 3, "name": "car"}])
-    with pytest.raises(DataError, match=r"train\.json: what it says of a\.jpg cannot be drawn \(KeyError\(18\)\)"):
+    said = r"train\.json: what it says of a\.jpg cannot be drawn \(an object is of category 18; the categories are 3\)"
+    with pytest.raises(DataError, match=said):
+        open_dataset(tmp_path, "train").mask(0)
+    for changes, said in (
+        ({"categories": [{"id": 3}]}, "a category without 'name'"),
+        ({"categories": ["x"]}, "'categories' holds 'x', which is no object"),
+        ({"annotations": ["x"]}, "'annotations' holds 'x', which is no object"),
+        ({"images": [{"id": 7, "file_name": "a.jpg"}]}, "a photo or an object without 'height'"),
+    ):
+        coco(path, **changes)
+        with pytest.raises(DataError, match=rf"train\.json: not COCO's annotations \({said}\)"):
+            open_dataset(tmp_path, "train")
+    nan = {"image_id": 7, "category_id": 3, "segmentation": [[0, 0, float("nan"), 1, 2, 2]]}
+    coco(path, annotations=[nan])
+    with pytest.raises(DataError, match=r"of a\.jpg cannot be drawn \(its points are no numbers"):
         open_dataset(tmp_path, "train").mask(0)
     coco(path, images=None)
     with pytest.raises(DataError, match=r"train\.json: not COCO's annotations \(no list 'images'\)"):

@@ -118,6 +118,25 @@ def doubled(root):
     (root / "classes.json").write_text(json.dumps({"classes": ["a", "b", "c", "d", "e"]}))
 
 
+def no_photos(root):
+    for path in (root / "images" / "val").iterdir():
+        path.unlink()
+
+
+def one_class(root):
+    rewrite(lambda labels: labels * 0)(root)
+
+
+def one_name(root):
+    one_class(root)
+    (root / "classes.json").write_text(json.dumps({"classes": ["a"]}))
+
+
+def val_void(root):
+    for path in (root / "masks" / "val").iterdir():
+        mask(path, 255)
+
+
 def only_void(root):
     rewrite(lambda labels: np.where(labels == 0, 255, labels).astype(np.uint8))(root)
 
@@ -140,6 +159,10 @@ def only_void(root):
         (rewrite(lambda m: m + 1), "wrong", "labels-beyond", "labels that no class has (3); there are 3"),
         (rewrite(lambda m: m * 100), "wrong", "labels-beyond", "(100, 200)"),
         (doubled, "wrong", "resampled", "of its edges have a value between"),
+        (no_photos, "wrong", "empty-split", "no photos: val"),
+        (one_class, "wrong", "one-class", "a single class, a"),
+        (one_name, "wrong", "one-class", "a single class, a"),
+        (val_void, "wrong", "only-void", "no pixel of val counts"),
         (only_void, "doubtful", "much-ignored", "of the pixels of train do not count"),
         (only_void, "doubtful", "absent-class", "classes that no mask holds: a"),
     ],
@@ -153,6 +176,101 @@ def test_each_illness_is_named(root, damage, severity, kind, says):
     assert "\n" not in found.what + found.mend
     assert found.mend
     assert report.sound == (severity != "wrong")
+
+
+def test_thin_classes_are_not_taken_for_interpolation(tmp_path):
+    """Cells of 2 in an outline of 1 on 0."""
+    root = folder(tmp_path / "set", {"train": 1})
+    cell = cv2.circle(np.zeros((60, 80), np.uint8), (40, 30), 20, 2, -1)
+    labels = np.where((cell == 2) & (cv2.erode(cell, np.ones((3, 3), np.uint8)) == 0), 1, cell).astype(np.uint8)
+    photo(root / "images" / "train" / "0.png", 0, labels.shape)
+    mask(root / "masks" / "train" / "0.png", labels)
+    report = check_dataset(root)
+    assert report.sound
+    assert finding(report, "thin-classes").severity == "doubtful"
+    assert mend_dataset(report, tmp_path / "out") == []
+    np.testing.assert_array_equal(open_dataset(tmp_path / "out", "train").mask(0), labels)
+    larger = cv2.resize(cell * 2, (160, 120), interpolation=cv2.INTER_LINEAR)
+    photo(root / "images" / "train" / "0.png", 0, larger.shape)
+    mask(root / "masks" / "train" / "0.png", larger)
+    assert "resampled" in kinds(check_dataset(root), "wrong")
+
+
+def test_smaller_masks_of_many_classes_are_taken_for_interpolated(tmp_path):
+    """Each label that comes to lie between two others has areas of its own elsewhere."""
+    root = folder(tmp_path, {"train": 1}, classes=[str(index) for index in range(9)])
+    blocks = np.random.default_rng(0).integers(0, 9, (12, 16), dtype=np.uint8)
+    labels = np.roll(cv2.resize(blocks, (320, 240), interpolation=cv2.INTER_NEAREST), (1, 1), (0, 1))
+    photo(root / "images" / "train" / "0.png", 0, (120, 160))
+    path = root / "masks" / "train" / "0.png"
+    mask(path, cv2.resize(labels, (160, 120), interpolation=cv2.INTER_NEAREST))
+    assert check_dataset(root).sound
+    mask(path, cv2.resize(labels, (160, 120), interpolation=cv2.INTER_AREA))
+    assert "resampled" in kinds(check_dataset(root), "wrong")
+
+
+def test_an_empty_copy_is_not_written(root, tmp_path):
+    for path in (root / "masks").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(AtrousError, match=r"out: not written, as every photo would be left out; .*it has no mask"):
+        mend_dataset(check_dataset(root), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("classes", [3, 21])
+def test_noise_is_not_taken_for_blurred_colours(tmp_path, classes):
+    root = folder(tmp_path, {"train": 1}, classes=[str(index) for index in range(classes)])
+    photo(root / "images" / "train" / "0.png", 0, (60, 80))
+    photo(root / "masks" / "train" / "0.png", 1, (60, 80))
+    assert kinds(check_dataset(root), "wrong") == {"unknown-colours"}
+
+
+def test_photos_and_masks_beyond_pillows_limit_are_looked_at(root, monkeypatch):
+    on_its_side(root)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    report = check_dataset(root)
+    assert kinds(report) == {"turned-mask"}
+    assert report.splits["val"].pixels.sum() == 3 * 48
+
+
+def test_photos_that_pillow_cannot_open_are_looked_at(root):
+    """OpenCV reads TIFFs of floats in RGB, and so does training."""
+    path = root / "images" / "val" / "1.tiff"
+    image = np.random.default_rng(5).random((6, 8, 3), np.float32)
+    cv2.imwrite(str(path), image)
+    path.with_suffix(".png").unlink()
+    assert len(open_dataset(root, "val")[1]) == 2
+    assert check_dataset(root).findings == ()
+
+
+@pytest.mark.parametrize("label", [-1, 256])
+def test_labels_that_do_not_fit_are_named_and_never_wrapped(root, tmp_path, label):
+    path = root / "masks" / "val" / "1.png"
+    path.unlink()
+    values = stripes(0, 1).astype(np.int32)
+    values[0, 0] = label
+    Image.fromarray(values).save(path.with_suffix(".tif"))
+    found = finding(check_dataset(root), "labels-beyond")
+    assert [file.name for file in found.files] == ["1.tif"]
+    assert "below 0 or more than 255" in found.what
+    with pytest.raises(DataError, match=rf"1\.tif: holds the label {label}; labels"):
+        open_dataset(root, "val").mask(1)
+    left_out = mend_dataset(check_dataset(root), tmp_path / "out")
+    assert len(left_out) == 1
+    assert f"holds the label {label}" in left_out[0]
+
+
+def test_two_classes_of_one_colour(root):
+    """Wrong where masks are of colours; masks of indices tell them apart."""
+    palette = [[0, 0, 0], [9, 9, 9], [9, 9, 9]]
+    (root / "classes.json").write_text(json.dumps({"classes": ["a", "b", "c"], "palette": palette}))
+    assert finding(check_dataset(root), "same-colour").severity == "doubtful"
+    mask(root / "masks" / "val" / "1.png", painted(stripes(0, 1), {1: (9, 9, 9)}))
+    found = finding(check_dataset(root), "shared-colour")
+    assert found.severity == "wrong"
+    assert "b and c are both (9, 9, 9)" in found.what
+    with pytest.raises(DataError, match=r"1\.png: is of colours, and b and c have the same"):
+        open_dataset(root, "val").mask(1)
 
 
 def test_what_counts_from_one_is_told_from_a_missing_class(root):
@@ -202,6 +320,35 @@ def test_sparse_objects_with_void_outlines_are_not_black_and_white(root):
     """Background and void make up nearly all of such masks, but not all."""
     rewrite(lambda m: np.where(m == 0, 0, np.where(np.arange(8) < 7, 255, m)).astype(np.uint8))(root)
     assert "black-and-white" not in kinds(check_dataset(root))
+
+
+@pytest.mark.parametrize("classes", [[f"c{index}" for index in range(45)], None], ids=["named", "counted"])
+def test_many_small_classes_beside_void_are_not_black_and_white(tmp_path, classes):
+    root = tmp_path / "set"
+    labels = np.zeros((60, 80), np.uint8)
+    for index in range(1, 45):
+        labels[2 * (index // 10) + 4, 4 + 5 * (index % 10) : 8 + 5 * (index % 10)] = index
+    labels[-1, :10] = 255
+    for index in range(2):
+        photo(root / "images" / "val" / f"{index}.png", index, labels.shape)
+        mask(root / "masks" / "val" / f"{index}.png", labels)
+    if classes:
+        (root / "classes.json").write_text(json.dumps({"classes": classes}))
+    assert "black-and-white" not in kinds(check_dataset(root))
+    dataset = mended(root, tmp_path)
+    assert len(dataset.classes.names) == 45
+    np.testing.assert_array_equal(dataset.mask(0), labels)
+
+
+def test_named_classes_stay_when_white_becomes_one(root, tmp_path):
+    rewrite(lambda m: (m > 0).astype(np.uint8) * 255)(root)
+    assert mended(root, tmp_path).classes.names == ("a", "b", "c")
+
+
+def test_black_and_white_masks_are_not_also_said_to_hold_one_class(root):
+    (root / "classes.json").unlink()
+    rewrite(lambda m: (m > 0).astype(np.uint8) * 255)(root)
+    assert kinds(check_dataset(root), "wrong") == {"black-and-white"}
 
 
 @pytest.mark.parametrize(

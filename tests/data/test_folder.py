@@ -72,6 +72,9 @@ def classes(**changes):
         (broken_mask, r"one\.png: cannot be read as a mask"),
         (classes(palette=[[0, 0, 0]]), "3 classes and 1 palette colours"),
         (classes(ignore_index=1), "ignore_index 1 must lie behind the 3 classes"),
+        (classes(palette=[[1, 0, 0], [0, 1, 0], [0, 0, 300]]), r"classes\.json: \[0, 0, 300\] is no colour"),
+        (classes(palette=[[1, 0, 0], [0, 1, 0], [0, -1, 3]]), r"classes\.json: \[0, -1, 3\] is no colour"),
+        (classes(palette=[[1, 0, 0], [0, 0.5, 0], [0, 0, 3]]), r"classes\.json: \[0, 0\.5, 0\] is no colour"),
         (classes(classes="x"), "classes.json"),
         (classes(classes=["a", "b", "a"]), "names a class twice"),
         (classes(void_colours=[[0, 1, 0]]), r"\(0, 1, 0\) is both a class's colour and one of void_colours"),
@@ -125,6 +128,17 @@ def test_lists_make_splits_of_a_flat_folder(tmp_path):
     (root / "val.txt").write_text("nobody\n")
     with pytest.raises(DataError, match=r"val\.txt: names nobody, which is not in"):
         open_dataset(root, "val")
+
+
+def test_lists_name_photos_with_spaces_and_may_begin_with_a_mark(tmp_path):
+    """Windows' editors begin a text with a byte order mark."""
+    root = flat(tmp_path, "my photo 1", "b")
+    (root / "classes.json").write_text(json.dumps({"classes": ["a", "b"]}), encoding="utf-8-sig")
+    (root / "train.txt").write_text("images/my photo 1.jpg\n", encoding="utf-8-sig")
+    (root / "val.txt").write_text("b.jpg masks/b.png\n", encoding="utf-8-sig")
+    assert [path.name for path in open_dataset(root, "train").images] == ["my photo 1.jpg"]
+    assert [path.name for path in open_dataset(root, "val").images] == ["b.jpg"]
+    assert open_dataset(root, "val").classes.names == ("a", "b")
 
 
 def test_without_classes_json_the_masks_of_all_splits_say_the_classes(tmp_path):

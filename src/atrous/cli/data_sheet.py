@@ -76,6 +76,8 @@ def _contact_sheet(dataset: "SegmentationDataset", report: "Report", split: str)
     count = min(len(looks), _COLUMNS * _ROWS)
     evenly = [int(place) for place in np.linspace(0, len(looks) - 1, count)]
     chosen = list(dict.fromkeys([*ill[: count // 2], *evenly]))[:count]
+    if not chosen:
+        return np.full((_TILE[0] + _GAP, _TILE[1] + _GAP, 3), _PAPER, np.uint8)
     tiles = [_tile(dataset, index) for index in chosen]
     tiles += [np.full_like(tiles[0], _PAPER)] * (-len(tiles) % min(_COLUMNS, len(tiles)))
     columns = min(_COLUMNS, len(tiles))

@@ -53,6 +53,15 @@ def named(names: tuple[str, ...]) -> Classes:
     return Classes(names, tuple((int(r), int(g), int(b)) for r, g, b in label_colours(len(names))))
 
 
+def shared_colour(classes: Classes) -> tuple[str, str, Colour] | None:
+    """The first two classes that have the same colour, and the colour."""
+    owners: dict[Colour, str] = {}
+    for name, colour in zip(classes.names, classes.palette, strict=True):
+        if owners.setdefault(colour, name) != name:
+            return owners[colour], name, colour
+    return None
+
+
 def read_classes(root: Path) -> Classes:
     """Reads `classes.json` of a data set; without a palette in it the classes get VOC's colours.
 
@@ -67,12 +76,12 @@ def read_classes(root: Path) -> Classes:
             f'{path}: missing; it holds {{"classes": [names], "palette": [[r, g, b]], "ignore_index": 255}}'
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(values["classes"], list):
             raise TypeError("classes is no list")
         names = tuple(str(name) for name in values["classes"])
-        palette = _colours(values["palette"]) if "palette" in values else named(names).palette
-        void = _colours(values.get("void_colours", []))
+        palette = _colours(path, values["palette"]) if "palette" in values else named(names).palette
+        void = _colours(path, values.get("void_colours", []))
         ignore = int(values.get("ignore_index", IGNORED))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a list of classes ({error!r})") from error
@@ -87,7 +96,14 @@ def read_classes(root: Path) -> Classes:
     return Classes(names, palette, ignore, void)
 
 
-def _colours(values: object) -> tuple[Colour, ...]:
+def _colours(path: Path, values: object) -> tuple[Colour, ...]:
     if not isinstance(values, list):
         raise TypeError(f"{values!r} is no list of colours")
+    for value in values:
+        if not isinstance(value, list) or len(value) != 3 or not all(_is_byte(channel) for channel in value):
+            raise DataError(f"{path}: {value!r} is no colour; a colour is three whole numbers from 0 to 255")
     return tuple((int(r), int(g), int(b)) for r, g, b in values)
+
+
+def _is_byte(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 255 and value % 1 == 0

@@ -38,7 +38,12 @@ class CocoAnnotations:
     @cached_property
     def categories(self) -> dict[int, str]:
         """Names by id, in the order of the ids."""
-        return dict(sorted((int(c["id"]), str(c["name"])) for c in self._list("categories")))
+        try:
+            return dict(sorted((int(c["id"]), str(c["name"])) for c in self._list("categories")))
+        except KeyError as error:
+            raise self._wrong(f"a category without {error.args[0]!r}") from error
+        except (TypeError, ValueError) as error:
+            raise self._wrong("a category whose id is no number") from error
 
     @cached_property
     def photos(self) -> dict[str, _Photo]:
@@ -55,7 +60,9 @@ class CocoAnnotations:
                 )
                 for image in self._list("images")
             }
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            raise self._wrong(f"a photo or an object without {error.args[0]!r}") from error
+        except (TypeError, ValueError) as error:
             raise self._wrong(error) from error
 
     @cached_property
@@ -66,6 +73,9 @@ class CocoAnnotations:
         values = self._values.get(key)
         if not isinstance(values, list):
             raise self._wrong(f"no list {key!r}")
+        strange = [value for value in values if not isinstance(value, dict)]
+        if strange:
+            raise self._wrong(f"{key!r} holds {strange[0]!r}, which is no object")
         return values
 
     def _wrong(self, reason: object) -> DataError:
@@ -91,12 +101,17 @@ class CocoMasks:
                 label = self._label(category)
                 for cover in _covers(segmentation, photo.size):
                     labels[cover] = label
-            except (KeyError, TypeError, ValueError) as error:
-                raise DataError(f"{mask}: what it says of {name} cannot be drawn ({error!r})") from error
+            except KeyError as error:
+                raise DataError(f"{mask}: what it says of {name} cannot be drawn (no {error.args[0]!r})") from error
+            except (TypeError, ValueError) as error:
+                raise DataError(f"{mask}: what it says of {name} cannot be drawn ({error})") from error
         return labels
 
     def _label(self, category: int) -> int:
-        name = self.annotations.categories[category]
+        name = self.annotations.categories.get(category)
+        if name is None:
+            known = ", ".join(str(number) for number in self.annotations.categories)
+            raise ValueError(f"an object is of category {category}; the categories are {known}")
         if name not in self.classes.names:
             raise DataError(
                 f"{self.annotations.path}: its category {name!r} is no class: they are {', '.join(self.classes.names)}"
@@ -114,7 +129,7 @@ def coco_classes(files: Iterable[CocoAnnotations]) -> Classes:
     for other in rest:
         if other.categories != first.categories:
             raise DataError(f"{other.path}: its categories are not those of {first.path}; they must be the same")
-    names = tuple(first.categories.values())
+    names = tuple(dict.fromkeys(first.categories.values()))  # two of one name are one class
     return named(names if BACKGROUND in names else (BACKGROUND, *names))
 
 
@@ -136,4 +151,7 @@ def _covers(segmentation: Any, size: tuple[int, int]) -> list[NDArray[np.bool_]]
     if isinstance(segmentation, dict):
         counts = segmentation["counts"]
         return [fill_runs(decode_runs(counts) if isinstance(counts, str) else counts, size)]
-    return [fill_polygon(np.array(outline, np.float64).reshape(-1, 2), size) for outline in segmentation]
+    outlines = [np.array(outline, np.float64).reshape(-1, 2) for outline in segmentation]
+    if not all(np.isfinite(outline).all() for outline in outlines):
+        raise ValueError("its points are no numbers")
+    return [fill_polygon(outline, size) for outline in outlines]

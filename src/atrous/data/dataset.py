@@ -52,7 +52,10 @@ class SegmentationDataset(Sequence[tuple[Array, Array]]):
         image, mask = read_image(self.images[index]), self.mask(index)
         if mask.shape != image.shape[:2]:
             sizes = f"{mask.shape[1]}×{mask.shape[0]}, its photo {image.shape[1]}×{image.shape[0]}"
-            raise DataError(f"{self.masks[index]}: is {sizes}; they must be the same size")
+            where = f"{self.masks[index]}: is"
+            if self.masks.count(self.masks[index]) > 1:  # as COCO's
+                where = f"{self.masks[index]}: its mask of {self.images[index]} is"
+            raise DataError(f"{where} {sizes}; they must be the same size")
         return image, mask
 
     def mask(self, index: int) -> Array:

@@ -231,6 +231,31 @@ def _open(stream: BinaryIO, head: bytes) -> Image.Image:
     raise ImageError(reason)
 
 
+def open_stored(stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """A file as Pillow opens it, not yet decoded and not upright, with our limit on pixels in place of Pillow's.
+
+    Raises:
+        ImageError: not an image of a kind that is read here, or too large.
+    """
+    head = stream.read(32)
+    if not head:
+        raise ImageError("is empty")
+    image = _open(stream, head)
+    _check_size(image.size, max_pixels)
+    return image
+
+
+def read_orientation(path: Path) -> int:
+    """The EXIF orientation, 1 to 8, by which `read_image` turns a photo; above 4 it lies on its side."""
+    with path.open("rb") as stream:
+        if stream.read(4) in TIFF_SIGNATURES and (direct := direct_tiff(stream)):
+            return direct.orientation
+        stream.seek(0)
+        image = open_stored(stream)
+        direct = direct_pillow(stream, image)
+        return direct.orientation if direct else orientation_of(image)
+
+
 def _read_array(array: NDArray[Any]) -> Rgb:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         mend = ""

@@ -35,14 +35,17 @@ class LabelmeMasks:
     classes: Classes
 
     def __call__(self, _image: Path, mask: Path) -> Array:
-        annotation = read_annotation(mask)
-        try:
-            size = int(annotation["imageHeight"]), int(annotation["imageWidth"])
-            labels = np.full(size, fill_label(self.classes), np.uint8)
-            for shape in annotation["shapes"]:
-                labels[_cover(shape, size)] = self._label(mask, str(shape["label"]))
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise DataError(f"{mask}: not Labelme's annotations ({error!r})") from error
+        size, shapes = read_shapes(mask)
+        labels = np.full(size, fill_label(self.classes), np.uint8)
+        for number, shape in enumerate(shapes, 1):
+            label = self._label(mask, str(shape["label"]))
+            try:
+                labels[_cover(shape, size)] = label
+            except KeyError as error:
+                raise DataError(f"{mask}: its shape {number} has no {error.args[0]!r}: draw it again") from error
+            except (TypeError, ValueError, IndexError, OSError, Image.DecompressionBombError) as error:
+                reason = " ".join(str(error).split())
+                raise DataError(f"{mask}: its shape {number} cannot be drawn ({reason}): draw it again") from error
         return labels
 
     def _label(self, path: Path, name: str) -> int:
@@ -58,16 +61,41 @@ class LabelmeMasks:
 def labelme_classes(paths: Iterable[Path]) -> Classes:
     """The background, and behind it every name that the files hold, in the alphabet's order.
 
+    Files that cannot be read are passed over; whoever needs them is told.
+
     Raises:
-        DataError: a file that holds no annotations.
+        DataError: none of them can be read.
     """
     names: set[str] = set()
+    read, wrong = 0, None
     for path in paths:
         try:
-            names |= {str(shape["label"]) for shape in read_annotation(path)["shapes"]}
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path}: not Labelme's annotations ({error!r})") from error
+            names |= {str(shape["label"]) for shape in read_shapes(path)[1]}
+            read += 1
+        except DataError as error:
+            wrong = wrong or error
+    if wrong is not None and not read:
+        raise wrong
     return named((BACKGROUND, *sorted(names.difference(_BACKGROUNDS, _IGNORED))))
+
+
+def read_shapes(path: Path) -> tuple[tuple[int, int], list[dict[str, Any]]]:
+    """What a file of Labelme's holds: the photo's (height, width), and its shapes, each with a label.
+
+    Raises:
+        DataError: something is missing.
+    """
+    values = read_annotation(path)
+    sizes = values.get("imageHeight"), values.get("imageWidth")
+    if not all(isinstance(size, (int, float)) and size >= 1 for size in sizes):
+        raise DataError(f"{path}: not Labelme's annotations (no imageHeight and imageWidth)")
+    shapes = values.get("shapes")
+    if not isinstance(shapes, list):
+        raise DataError(f"{path}: not Labelme's annotations (no list 'shapes')")
+    for number, shape in enumerate(shapes, 1):
+        if not isinstance(shape, dict) or "label" not in shape:
+            raise DataError(f"{path}: its shape {number} has no label: name it")
+    return (int(values["imageHeight"]), int(values["imageWidth"])), shapes
 
 
 def fill_label(classes: Classes) -> int:
@@ -82,7 +110,7 @@ def read_annotation(path: Path) -> dict[str, Any]:
         DataError: it does not.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as annotations ({error})") from error
     if not isinstance(values, dict):
@@ -94,8 +122,12 @@ def _cover(shape: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels of a shape; none of a point or a line."""
     kind = shape.get("shape_type") or "polygon"
     points = np.array(shape["points"], np.float64).reshape(-1, 2)
-    if kind == "rectangle":
-        (left, top), (right, bottom) = points
+    if not len(points):
+        raise ValueError("it has no points")
+    if not np.isfinite(points).all():
+        raise ValueError("its points are no numbers")
+    if kind == "rectangle":  # of two corners, or of four
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
         points = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
     elif kind == "circle":
         centre, rim = points

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from atrous.classes import Colour
-from atrous.data.classes import Classes
-from atrous.errors import DataError
+from atrous.data.classes import FILE, Classes, shared_colour
+from atrous.data.image import open_stored
+from atrous.errors import DataError, ImageError
 
 Array = NDArray[np.uint8]
 
@@ -39,6 +40,8 @@ class PictureMasks:
             return self._from_colours(mask, picture)
         if picture.max(initial=0) > 255:
             raise DataError(f"{mask}: holds the label {picture.max()}; labels end at 255")
+        if picture.min(initial=0) < 0:
+            raise DataError(f"{mask}: holds the label {picture.min()}; labels begin at 0")
         indices = picture.astype(np.uint8, copy=False)
         return indices if self.labels is None else self.labels[indices]
 
@@ -50,6 +53,9 @@ class PictureMasks:
         return {**void, **{colour: index for index, colour in enumerate(self.classes.palette)}}
 
     def _from_colours(self, path: Path, picture: Array) -> Array:
+        if not self.colours and (shared := shared_colour(self.classes)):
+            one, other, colour = shared
+            raise DataError(f"{path}: is of colours, and {one} and {other} have the same, {colour}: mend {FILE}")
         packed = pack_colours(picture)
         labels = _label_table(tuple(self.known_colours().items()))[packed]
         if labels.min(initial=0) == _UNKNOWN:
@@ -77,7 +83,7 @@ def read_picture(path: Path) -> NDArray[Any]:
         DataError: not there, or not a picture.
     """
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, open_stored(file) as image:
             if image.mode in ("P", "L", "I") or image.mode.startswith("I;16"):
                 return np.array(image)
             if image.mode == "1":
@@ -87,7 +93,7 @@ def read_picture(path: Path) -> NDArray[Any]:
             return np.array(image.convert("RGB"))
     except FileNotFoundError:
         raise DataError(f"{path}: missing") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (ImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read as a mask ({' '.join(str(error).split())})") from error
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from atrous.data.checking.duplicates import find_duplicates
 from atrous.data.checking.findings import Finding, Severity, SplitSummary
-from atrous.data.checking.labels import Looks, black_and_white, diagnose_classes, diagnose_labels
+from atrous.data.checking.labels import Looks, black_and_white, diagnose_classes, diagnose_labels, named_classes
 from atrous.data.classes import FILE
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.layouts.layout import photos_in
@@ -54,6 +54,12 @@ _OF_FILES: dict[str, tuple[Severity, str, str, bool]] = {
         f"add them to the palette in {FILE}, or to its void_colours where they mean nothing",
         False,
     ),
+    "shared-colour": (
+        "wrong",
+        "masks of colours, where two classes have the same",
+        f"give each class a colour of its own in the palette of {FILE}, and draw the masks with it",
+        False,
+    ),
     "stray-colours": (
         "wrong",
         "colour-coded masks that were resized with interpolation or stored as JPEG",
@@ -66,6 +72,12 @@ _OF_FILES: dict[str, tuple[Severity, str, str, bool]] = {
         "export them again as PNG, resized with nearest neighbour (cv2.INTER_NEAREST, PIL's NEAREST)",
         False,
     ),
+    "thin-classes": (
+        "doubtful",
+        "masks in which many labels lie between two others: thin classes, or resized with interpolation",
+        "look at them: if those labels are no outlines, export them again, resized with nearest neighbour",
+        False,
+    ),
 }
 
 
@@ -73,25 +85,28 @@ def diagnose(
     root: Path, datasets: dict[str, SegmentationDataset], looks: Looks, splits: dict[str, SplitSummary]
 ) -> Iterator[Finding]:
     """Findings, the worst first."""
+    white = black_and_white(looks, named_classes(root, next(iter(datasets.values())).classes))
     found = [
-        *_of_files(looks),
+        *_of_files(looks, white),
         *diagnose_labels(datasets, looks),
         *_duplicates(looks),
         *_names(datasets),
-        *diagnose_classes(root, datasets, splits),
+        *diagnose_classes(root, datasets, looks, splits),
     ]
     order: tuple[Severity, ...] = ("wrong", "doubtful", "known")
     yield from sorted(found, key=lambda finding: order.index(finding.severity))
 
 
-def _of_files(looks: Looks) -> Iterator[Finding]:
+def _of_files(looks: Looks, white: bool) -> Iterator[Finding]:
     every = [look for split in looks.values() for look in split]
+    # COCO's annotations are one file for many photos, and only the photo tells which of them is meant.
+    shared = Counter(mask for mask, _ in {(look.mask, look.image) for look in every})
     for kind, (severity, what, mend, mechanical) in _OF_FILES.items():
         found = [look for look in every if kind in look.problems]
-        if not found or (kind == "resampled" and black_and_white(looks)):
+        if not found or (kind in ("resampled", "thin-classes") and white):
             continue
         of_photo = kind in ("missing-mask", "unreadable-photo")
-        files = tuple(dict.fromkeys(look.image if of_photo else look.mask for look in found))
+        files = tuple(dict.fromkeys(look.image if of_photo or shared[look.mask] > 1 else look.mask for look in found))
         detail = found[0].problems[kind] if kind != "missing-mask" else f"{found[0].mask} is missing"
         yield Finding(kind, severity, f"{what} ({detail})", mend, files, mechanical)
 

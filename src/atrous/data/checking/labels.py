@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from atrous.data.checking.findings import Finding, SplitSummary
 from atrous.data.checking.look import Look
-from atrous.data.classes import FILE, IGNORED
+from atrous.data.classes import FILE, IGNORED, Classes, shared_colour
 from atrous.data.dataset import SegmentationDataset
-from atrous.data.layouts.folder import WHOLE
+from atrous.data.layouts.folder import FOLDER, USUAL, WHOLE, masks_in
 from atrous.data.masks import PictureMasks
 
 Looks: TypeAlias = dict[str, list[Look]]
@@ -19,15 +19,28 @@ Looks: TypeAlias = dict[str, list[Look]]
 _RARE = 100  # times fewer pixels than the most frequent class has
 _MUCH_IGNORED = 0.5
 _GREYS = 32
+_MEANINGLESS = {"unknown-colours", "stray-colours", "shared-colour"}  # whose pixels were taken for void
 
 
-def black_and_white(looks: Looks) -> bool:
-    """Whether the masks are black and white pictures, where 255 means a class and not void."""
+def black_and_white(looks: Looks, named: int) -> bool:
+    """Whether the masks are black and white pictures, where 255 means a class and not void.
+
+    Args:
+        named: how many classes have names; labels below it are theirs, and no greys.
+    """
     counts = _total(looks)
-    greys = int((counts[1:255] > 0).sum())
-    # Resized with interpolation, or stored as JPEG, they have every grey at their outlines.
-    blurred = greys > _GREYS and counts[0] + counts[255] >= 0.9 * counts.sum()
-    return bool(counts[0] and counts[255] and (greys == 0 or blurred))
+    greys = np.flatnonzero(counts[1:255]) + 1
+    # Resized with interpolation, or stored as JPEG, they have every grey at their outlines, dark and bright ones.
+    unnamed = greys[greys >= max(2, named)]
+    ends = min((unnamed < 128).sum(), (unnamed >= 128).sum())
+    blurred = ends > _GREYS // 2 and counts[0] + counts[255] >= 0.9 * counts.sum()
+    return bool(counts[0] and counts[255] and (len(greys) == 0 or blurred))
+
+
+def named_classes(root: Path, classes: Classes) -> int:
+    """How many classes have names; none if they were only counted, for want of a `classes.json`."""
+    counted = classes.names[0] == "class_0" and not (root / FILE).is_file()
+    return 0 if counted else len(classes.names)
 
 
 def counted_from_one(looks: Looks, classes: int) -> bool:
@@ -48,7 +61,7 @@ def diagnose_labels(datasets: dict[str, SegmentationDataset], looks: Looks) -> I
     dataset = next(iter(datasets.values()))
     classes = dataset.classes
     indices = isinstance(dataset.read_mask, PictureMasks) and dataset.read_mask.labels is None
-    if indices and classes.ignore_index == IGNORED and black_and_white(looks):
+    if indices and classes.ignore_index == IGNORED and black_and_white(looks, named_classes(dataset.root, classes)):
         yield Finding(
             "black-and-white",
             "wrong",
@@ -65,7 +78,7 @@ def diagnose_labels(datasets: dict[str, SegmentationDataset], looks: Looks) -> I
     if not found:
         return
     beyond = np.flatnonzero(~allowed & (np.sum([look.counts for look in found], axis=0) > 0))
-    shown = ", ".join("more than 255" if label == 256 else str(label) for label in beyond[:5])
+    shown = ", ".join("below 0 or more than 255" if label == 256 else str(label) for label in beyond[:5])
     many = ", …" if len(beyond) > 5 else ""
     shifted = indices and counted_from_one(looks, len(classes.names))
     if shifted:
@@ -88,11 +101,13 @@ def diagnose_labels(datasets: dict[str, SegmentationDataset], looks: Looks) -> I
 
 
 def diagnose_classes(
-    root: Path, datasets: dict[str, SegmentationDataset], splits: dict[str, SplitSummary]
+    root: Path, datasets: dict[str, SegmentationDataset], looks: Looks, splits: dict[str, SplitSummary]
 ) -> Iterator[Finding]:
     """Classes that are missing, rare or not named, and splits that are."""
-    names = next(iter(datasets.values())).classes.names
+    classes = next(iter(datasets.values())).classes
+    names = classes.names
     total = np.sum([split.pixels for split in splits.values()], axis=0)
+    yield from _without_lesson(root, datasets, looks, classes)
     if datasets.keys() == {WHOLE}:
         yield Finding(
             "no-splits",
@@ -100,25 +115,82 @@ def diagnose_classes(
             "there are no splits: nothing is kept to judge by",
             "`atrous data split` writes train.txt and val.txt; photos of one scene belong into one of them",
         )
-    if names[0] == "class_0" and not (root / FILE).is_file():
+    if not named_classes(root, classes):
         yield Finding("no-classes", "known", f"no {FILE}: the classes are counted, not named", f"write {root / FILE}")
-    if absent := [name for name, count in zip(names, total, strict=True) if not count]:
+    if (shared := shared_colour(classes)) and (root / FILE).is_file() and not _coloured(looks):
+        yield Finding(
+            "same-colour",
+            "doubtful",
+            f"two classes of the same colour: {shared[0]} and {shared[1]} are both {shared[2]}",
+            f"give each class a colour of its own in the palette of {FILE}",
+        )
+    absent = [name for name, count in zip(names, total, strict=True) if not count]
+    if absent and total.any():
         yield Finding(
             "absent-class",
             "doubtful",
             f"classes that no mask holds: {_some(absent)}",
-            f"take them out of {FILE}, or look whether their labels or colours are the right ones",
+            f"take them out of {FILE}, or look whether their labels or colours are the right ones"
+            if (root / FILE).is_file()
+            else "add photos that show them, or look whether their labels are the right ones",
         )
     if "train" in splits:
         yield from _of_training(names, splits)
     for split, summary in splits.items():
-        if summary.ignored_share > _MUCH_IGNORED:
+        if _MUCH_IGNORED < summary.ignored_share < 1:
             yield Finding(
                 "much-ignored",
                 "doubtful",
                 f"{summary.ignored_share:.0%} of the pixels of {split} do not count",
                 "look whether the label of void is a class",
             )
+
+
+def _coloured(looks: Looks) -> bool:
+    return any("shared-colour" in look.problems for split in looks.values() for look in split)
+
+
+def _without_lesson(
+    root: Path, datasets: dict[str, SegmentationDataset], looks: Looks, classes: Classes
+) -> Iterator[Finding]:
+    """What there is nothing to learn from, or to judge by: splits that are empty or void, and a single class."""
+    empty = [split for split, of in looks.items() if not of]
+    folders = {path.name for path in root.glob("images/*") if path.is_dir()} - {WHOLE}
+    if any(dataset.layout == FOLDER.name for dataset in datasets.values()) and folders & datasets.keys():
+        empty += [
+            name for name in sorted(folders - datasets.keys()) if name in USUAL or masks_in(root / "masks" / name)
+        ]
+    if empty:
+        yield Finding(
+            "empty-split",
+            "wrong",
+            f"splits that hold no photos: {_some(empty)}",
+            "put photos into them, or take their folders or lists away",
+        )
+    readable = {
+        split: [look for look in of if look.counts.any() and not _MEANINGLESS & look.problems.keys()]
+        for split, of in looks.items()
+    }
+    seen = {split: np.sum([look.counts for look in of], axis=0) for split, of in readable.items() if of}
+    for split in ("train", "val", WHOLE):
+        if split in seen and seen[split][classes.ignore_index] == seen[split].sum():
+            yield Finding(
+                "only-void",
+                "wrong",
+                f"no pixel of {split} counts: its masks hold {classes.ignore_index} alone",
+                "look whether the label of void is a class, or label the photos",
+            )
+    counts = np.sum(list(seen.values()), axis=0) if seen else np.zeros(257, np.int64)
+    present = np.flatnonzero(counts[: len(classes.names)])
+    single = len(classes.names) == 1 or len(present) == 1
+    if single and not black_and_white(looks, named_classes(root, classes)):
+        name = classes.names[present[0] if len(present) else 0]
+        yield Finding(
+            "one-class",
+            "wrong",
+            f"the masks hold a single class, {name}: there is nothing to tell it from",
+            "label the rest as a class too, such as background",
+        )
 
 
 def _of_training(names: tuple[str, ...], splits: dict[str, SplitSummary]) -> Iterator[Finding]:

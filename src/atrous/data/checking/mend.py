@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous.data.checking.findings import Report
-from atrous.data.checking.labels import black_and_white, counted_from_one
-from atrous.data.checking.look import Look, orientation_on_disk
+from atrous.data.checking.labels import black_and_white, counted_from_one, named_classes
+from atrous.data.checking.look import Look
 from atrous.data.classes import FILE, Classes, named
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.direct import upright
+from atrous.data.image import read_orientation
+from atrous.data.layouts.folder import WHOLE
 from atrous.data.layouts.layout import Layout
 from atrous.data.masks import PictureMasks, read_picture
 from atrous.data.opening import recognise
@@ -26,11 +28,13 @@ from atrous.errors import AtrousError, DataError
 Array = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
-_HOPELESS = ("missing-mask", "unreadable-photo", "unreadable-mask", "unknown-colours", "resampled")
+_HOPELESS = ("missing-mask", "unreadable-photo", "unreadable-mask", "unknown-colours", "shared-colour", "resampled")
 
 
 def mend_dataset(report: Report, out: str | Path, progress: Progress | None = None) -> list[str]:
     """Writes a data set as `images/<split>/`, `masks/<split>/` and `classes.json` with what is sound or can be mended.
+
+    One without splits becomes plain `images/` and `masks/`.
 
     Colours become indices, 0 and 255 become 0 and 1, classes that count from 1 count from 0, masks are turned with
     their photos or brought to their size with nearest neighbour. Photos are copied as they are.
@@ -43,7 +47,7 @@ def mend_dataset(report: Report, out: str | Path, progress: Progress | None = No
         A line for each photo that is left out, with the reason.
 
     Raises:
-        AtrousError: `out` is there already, or cannot be written.
+        AtrousError: `out` is there already, cannot be written, or would be empty.
     """
     out = Path(out)
     if out.exists():
@@ -52,6 +56,8 @@ def mend_dataset(report: Report, out: str | Path, progress: Progress | None = No
     try:
         try:
             left_out = _write(report, partial, progress)
+            if len(left_out) == sum(split.photos for split in report.splits.values()):
+                raise AtrousError(f"{out}: not written, as every photo would be left out; {'; '.join(left_out[:1])}")
             partial.rename(out)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -91,6 +97,8 @@ class _Mender:
             if "stray-colours" in look.problems:
                 return _nearest_classes(reader, picture)
             return reader(look.image, look.mask)
+        if picture.min(initial=0) < 0:
+            raise DataError(f"{look.mask}: holds the label {picture.min()}; labels begin at 0")
         if self.white_is_one:
             return (picture > 127).astype(np.uint8)
         if picture.max(initial=0) > 255:
@@ -103,7 +111,7 @@ class _Mender:
     def _fitted(self, labels: Array, look: Look) -> Array:
         assert look.size is not None
         if "turned-mask" in look.problems:
-            return upright(np.ascontiguousarray(labels), orientation_on_disk(look.image))
+            return upright(np.ascontiguousarray(labels), read_orientation(look.image))
         height, width = look.size
         if abs(labels.shape[0] * width - labels.shape[1] * height) > max(labels.shape[0] * 2, labels.shape[1] * 2):
             raise DataError(f"{look.mask}: has other proportions than its photo")
@@ -125,10 +133,11 @@ def _write(report: Report, out: Path, progress: Progress | None) -> list[str]:
     mender = _mender(report)
     out.mkdir(parents=True)
     (out / FILE).write_text(mender.classes.to_json(), encoding="utf-8")
-    work = [(dataset, split, look) for split, dataset in datasets.items() for look in report.looks[split]]
+    places = {split: "" if datasets.keys() == {WHOLE} else split for split in datasets}
+    work = [(dataset, places[split], look) for split, dataset in datasets.items() for look in report.looks[split]]
     for split in datasets:
         for kind in ("images", "masks"):
-            (out / kind / split).mkdir(parents=True)
+            (out / kind / places[split]).mkdir(parents=True)
     left_out = []
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="atrous-mend") as pool:
         for done, reason in enumerate(pool.map(lambda job: _mend_one(mender, out, *job), work), 1):
@@ -142,18 +151,19 @@ def _write(report: Report, out: Path, progress: Progress | None) -> list[str]:
 def _mender(report: Report) -> _Mender:
     kinds = {finding.kind for finding in report.findings}
     classes = replace(report.classes, void_colours=())
-    white_is_one = "black-and-white" in kinds and black_and_white(report.looks)
-    if white_is_one and len(classes.names) != 2:
+    known = named_classes(report.root, classes)
+    white_is_one = "black-and-white" in kinds and black_and_white(report.looks, known)
+    if white_is_one and not known:
         classes = named(("background", "foreground"))
     from_one = "labels-beyond" in kinds and counted_from_one(report.looks, len(classes.names))
     return _Mender(classes, white_is_one, from_one)
 
 
-def _mend_one(mender: _Mender, out: Path, dataset: SegmentationDataset, split: str, look: Look) -> str:
+def _mend_one(mender: _Mender, out: Path, dataset: SegmentationDataset, place: str, look: Look) -> str:
     """Writes a pair; a line if it had to be left out."""
     if "missing-mask" in look.problems:
         return f"{look.image}: left out: it has no mask"
-    target = out / "masks" / split / f"{look.image.stem}.png"
+    target = out / "masks" / place / f"{look.image.stem}.png"
     try:
         labels = mender.labels(dataset, look)
         if target.exists():
@@ -165,5 +175,5 @@ def _mend_one(mender: _Mender, out: Path, dataset: SegmentationDataset, split: s
     # All 256: of a shorter palette Pillow writes 4 bits a pixel, and 255 becomes 15.
     picture.putpalette(colours + [0] * (768 - len(colours)))
     picture.save(target)
-    shutil.copyfile(look.image, out / "images" / split / look.image.name)
+    shutil.copyfile(look.image, out / "images" / place / look.image.name)
     return ""

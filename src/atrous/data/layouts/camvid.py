@@ -80,7 +80,8 @@ def _open_original(root: Path, split: str) -> SegmentationDataset:
     photos, masks = _original_places(root) or (root, root)
     listed = root / f"{split}.txt"
     if listed.is_file():
-        wanted = {Path(name).stem for name in read_names(listed)}
+        stems = {photo.stem for photo in photos_in(photos)}
+        wanted = {Path(name).stem for name in read_names(listed, lambda name: Path(name).stem in stems)}
     else:
         wanted = {photo.stem for photo in photos_in(photos) if split_of(photo.stem) == split}
     pairs = [(photo, masks / f"{photo.stem}_L.png") for photo in photos_in(photos) if photo.stem in wanted]

@@ -16,7 +16,8 @@ from atrous.errors import DataError
 WHOLE = "all"
 """The only split of a folder that has neither sub-folders nor lists."""
 
-_LISTED = ("train", "val", "test", "trainval")
+USUAL = ("train", "val", "test", "trainval")
+"""The splits that lists may name, in their order."""
 _ENDINGS = ("_mask", "_masks", "_label", "_labels", "_gt", "_L")  # that tools add to the photo's name
 _PICTURES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jpg", ".jpeg")
 
@@ -29,23 +30,29 @@ def _splits(root: Path) -> tuple[str, ...]:
         return tuple(sorted(folders, key=usual_order))
     if not photos_in(images):
         return ()
-    return tuple(split for split in _LISTED if _list_of(root, split)) or (WHOLE,)
+    return tuple(split for split in USUAL if _list_of(root, split)) or (WHOLE,)
 
 
 def _images(root: Path) -> Path | None:
     """Where the photos or the splits' folders lie."""
-    if (root / "images").is_dir():
-        return root / "images"
+    images = root / "images"
+    if images.is_dir():
+        # A single folder of that name is no split, but a whole that lists may split.
+        return images / WHOLE if [f.name for f in _folders(images) if photos_in(f)] == [WHOLE] else images
     return root if any(photo.with_suffix(".json").is_file() for photo in photos_in(root)) else None
 
 
 def usual_order(split: str) -> tuple[int, str]:
-    return (_LISTED.index(split) if split in _LISTED else len(_LISTED)), split
+    return (USUAL.index(split) if split in USUAL else len(USUAL)), split
 
 
 def _open(root: Path, split: str) -> SegmentationDataset:
     pairs = _pairs(root, split)
-    annotated = bool(pairs) and pairs[0][1].suffix == ".json"
+    everywhere = (mask for each in _splits(root) for _, mask in _pairs(root, each) if mask.is_file())
+    annotated = _annotated([mask for _, mask in pairs if mask.is_file()] or list(everywhere))
+    if annotated:
+        folders = {mask.parent for photo, mask in pairs if mask.is_file() and mask.parent != photo.parent}
+        pairs = [(photo, _annotation(photo, mask, folders)) for photo, mask in pairs]
     if (root / FILE).is_file():
         classes = read_classes(root)
     else:
@@ -54,6 +61,18 @@ def _open(root: Path, split: str) -> SegmentationDataset:
     reader: MaskReader = LabelmeMasks(classes) if annotated else PictureMasks(classes)
     name = "a folder with Labelme's annotations" if annotated else FOLDER.name
     return SegmentationDataset(root, split, name, classes, pairs, reader)
+
+
+def _annotated(masks: list[Path]) -> bool:
+    """Whether the masks are annotations, by those that are there."""
+    return 2 * sum(mask.suffix == ".json" for mask in masks) > len(masks)
+
+
+def _annotation(photo: Path, mask: Path, folders: set[Path]) -> Path:
+    """A missing mask is called as an annotation would be: in the folder of the others, or beside the photo."""
+    if mask.is_file():
+        return mask
+    return min(folders) / f"{photo.stem}.json" if folders else photo.with_suffix(".json")
 
 
 def _pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
@@ -72,18 +91,25 @@ def _photos(root: Path, split: str) -> tuple[list[Path], Path]:
     images = _images(root) or root
     if images != root and (images / split).is_dir():
         return photos_in(images / split), root / "masks" / split
+    masks = root / "masks"
+    if images == root / "images" / WHOLE and (masks / WHOLE).is_dir():
+        masks /= WHOLE
     photos = photos_in(images)
     listed = _list_of(root, split)
     if listed is None:
-        return photos, root / "masks"
+        return photos, masks
     by_name = {name: photo for photo in photos for name in (photo.stem, photo.name)}
     wanted: dict[Path, None] = {}
-    for entry in read_names(listed):
-        photo = by_name.get(Path(entry).name) or by_name.get(Path(entry).stem)
+
+    def find(entry: str) -> Path | None:
+        return by_name.get(Path(entry).name) or by_name.get(Path(entry).stem)
+
+    for entry in read_names(listed, lambda entry: find(entry) is not None):
+        photo = find(entry)
         if photo is None:
             raise DataError(f"{listed}: names {entry}, which is not in {images}")
         wanted[photo] = None
-    return list(wanted), root / "masks"
+    return list(wanted), masks
 
 
 def _list_of(root: Path, split: str) -> Path | None:

@@ -31,17 +31,18 @@ def photos_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
 
 
-def read_names(path: Path) -> list[str]:
-    """The first word of every line: a list of a split's photos.
+def read_names(path: Path, known: Callable[[str], bool] = lambda _: False) -> list[str]:
+    """A list of a split's photos: of every line all of it if that is a known name, else its first word.
 
     Raises:
         DataError: it cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a list of photos ({error})") from error
-    return [line.split()[0] for line in lines if line.strip()]
+    entries = [line.strip() for line in lines if line.strip()]
+    return [entry if known(entry) else entry.split()[0] for entry in entries]
 
 
 def first_folder(candidates: Iterable[Path], *inside: str) -> Path | None:

@@ -69,7 +69,9 @@ def _augmented(base: Path, sbd: Path | None) -> list[str]:
 
 
 def _listed(base: Path, split: str) -> list[str]:
-    return [Path(name).stem for name in read_names(base / _LISTS / f"{split}.txt")]
+    photos = base / "JPEGImages"
+    names = read_names(base / _LISTS / f"{split}.txt", lambda name: (photos / f"{Path(name).stem}.jpg").is_file())
+    return [Path(name).stem for name in names]
 
 
 def _masks_in(folder: Path) -> dict[str, Path]:
