@@ -192,8 +192,8 @@ def test_photos_that_judge_are_not_those_that_were_seen(street, photos, tmp_path
     assert [path.stem for path in drawn._seen] == ["0", "2", "4"]
     assert drawn.held_out == [1, 3, 5]
     fill(tmp_path / "one", range(1))
-    alone = Calibration(tmp_path / "one", street.classes)
-    assert (len(alone), alone.held_out) == (1, [0])
+    with pytest.raises(AtrousError, match="one: holds one photo; give two or more, of which some are held out"):
+        Calibration(tmp_path / "one", street.classes)
 
 
 def test_a_labelled_folder_shows_its_train_photos_and_is_judged_on_val(street, tmp_path, in_floats):
