@@ -127,3 +127,9 @@ def test_a_mask_of_another_size_is_named(predictor, data):
 def test_an_unknown_trimap_is_refused(predictor, data):
     with pytest.raises(AtrousError, match="give auto, void or edges"):
         evaluate(predictor, data, trimap="outline")
+
+
+def test_a_model_may_be_given_by_its_folder(predictor, data, tmp_path):
+    folder = predictor.save(tmp_path / "model")
+    assert evaluate(folder, data).scores == evaluate(predictor, data).scores
+    assert evaluate(str(folder), data).scores == evaluate(predictor, data).scores

@@ -1,9 +1,11 @@
-"""A run goes on as it began, or not at all."""
+"""A run goes on as it began, or not at all; and begins only with what it can use."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from atrous.errors import RecipeError
+from atrous.errors import AtrousError, RecipeError
 from atrous.training import CHECKPOINT, Recipe, Trainee, changed_recipe, load_recipe, train
 from data_sets import sky_over_ground
 
@@ -96,4 +98,28 @@ def tried(data, out, changes):
 def test_what_no_run_can_have_is_refused_by_its_key(data, tmp_path, changes, key):
     with pytest.raises(RecipeError, match=key):
         tried(data, tmp_path / "run", changes)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("split", "harm", "message"),
+    [
+        ("val", "void", r"all pixels of val are void \(255\)"),
+        ("train", "void", r"all pixels of train are void"),
+        ("val", "cut", r"images/val/.*png"),
+        ("val", "label", r"masks/val/.*png"),
+    ],
+)
+def test_data_that_no_run_could_use_is_told_before_a_step(data, tmp_path, tiny, split, harm, message):
+    masks = sorted((data / "masks" / split).iterdir())
+    if harm == "cut":
+        photo = sorted((data / "images" / split).iterdir())[-1]
+        photo.write_bytes(photo.read_bytes()[:40])
+    for path in masks if harm == "void" else masks[-1:]:
+        labels = np.array(Image.open(path))
+        labels[:] = {"void": 255, "label": 9}.get(harm, labels)
+        if harm != "cut":
+            Image.fromarray(labels).save(path)
+    with pytest.raises(AtrousError, match=message):
+        run(data, tmp_path / "run")
     assert not (tmp_path / "run").exists()

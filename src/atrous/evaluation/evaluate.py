@@ -17,12 +17,12 @@ from atrous.evaluation.evaluation import Evaluation, Photo
 from atrous.evaluation.processes import gather, share
 from atrous.evaluation.trimap import Trimap
 from atrous.evaluation.windows import Timed, Windows, predict_in_windows
-from atrous.inference import Failure, Predictor, Segmentation
+from atrous.inference import Failure, Predictor, Segmentation, load
 from atrous.inference.labelling import Keywords
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: Predictor | str | Path,
     data: str | Path | SegmentationDataset,
     *,
     split: str = "val",
@@ -40,6 +40,7 @@ def evaluate(
     A few photos' predictions are held at a time, whatever the split's length; what is kept of one is counts.
 
     Args:
+        predictor: or what `atrous.load` opens.
         data: a data set, or the folder of one; see `atrous.data.open_dataset`.
         trimap: scores in bands around void or around the edges of the labels; see `Trimap`.
         boundary: boundary IoU.
@@ -56,6 +57,8 @@ def evaluate(
         ImageError: a photo cannot be read; a score over part of a split would mean nothing.
         AtrousError: an impossible option.
     """
+    if isinstance(predictor, str | Path):
+        predictor = load(predictor)
     dataset = data if isinstance(data, SegmentationDataset) else open_dataset(data, split)
     names, ignored = dataset.classes.names, dataset.classes.ignore_index
     if names != predictor.classes:

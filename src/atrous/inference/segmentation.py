@@ -173,7 +173,7 @@ class Segmentation:
 
         Raises:
             AtrousError: a suffix that cannot hold what is asked for, a path where nothing can be written,
-                or one that would replace the photo itself.
+                or one that would replace the photo itself or, by a mask, another one.
         """
         if kind not in ("mask", "overlay", "both"):
             raise AtrousError(f"what is saved is mask, overlay or both, not {kind!r}")
@@ -184,6 +184,8 @@ class Segmentation:
         for target in written:
             if self.source and target.exists() and self.source.exists() and target.samefile(self.source):
                 raise AtrousError(f"{target}: would replace the photo itself; name another file or folder")
+        if mask and mask.exists() and _is_photo(mask):
+            raise AtrousError(f"{mask}: is there and is no mask, perhaps another photo; name another file or folder")
         if mask:
             with replacing(mask) as unfinished, unfinished.open("wb") as file:
                 self.write(file)
@@ -231,3 +233,12 @@ class Segmentation:
         height, width = self.labels.shape
         strips = overlay_strips(self.image, self.labels, self.palette, alpha, strip_rows(width))
         write_jpeg(file, strips, (height, width), quality=_JPEG_QUALITY)
+
+
+def _is_photo(path: Path) -> bool:
+    """Whether a file is an image without a palette, which masks have."""
+    try:
+        with Image.open(path) as found:
+            return found.mode != "P"
+    except OSError:  # no image
+        return False

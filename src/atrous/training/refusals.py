@@ -1,6 +1,8 @@
 """What a recipe asks for that cannot be, and what is only odd: told before a step runs."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 
 import torch
@@ -43,6 +45,32 @@ def refuse_one_class(dataset: SegmentationDataset) -> None:
             f"{dataset.root}: has one class, {names[0]!r}: name what lies around it as well, e.g. background, or there "
             "is nothing to tell apart"
         )
+
+
+def refuse_void(dataset: SegmentationDataset) -> None:
+    """Without a labelled pixel there is nothing to learn, or to judge, by.
+
+    Raises:
+        RecipeError: the split has none.
+        AtrousError: a mask that cannot be read.
+    """
+    ignored = dataset.classes.ignore_index
+    if not any((dataset.mask(index) != ignored).any() for index in range(len(dataset))):
+        raise RecipeError(f"{dataset.root}: all pixels of {dataset.split} are void ({ignored})")
+
+
+def refuse_unreadable(dataset: SegmentationDataset) -> None:
+    """Reads what judges a run, so that what is wrong with it is told now and not at the first validation.
+
+    Raises:
+        AtrousError: a photo or mask that cannot be read, or does not fit.
+    """
+
+    def read(index: int) -> None:
+        _ = dataset[index]
+
+    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="atrous-val") as pool:
+        list(pool.map(read, range(len(dataset))))
 
 
 def oddities(recipe: Recipe) -> list[str]:

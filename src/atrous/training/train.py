@@ -26,7 +26,7 @@ from atrous.training.parallel import find_processes, is_first, plugins, strategy
 from atrous.training.precision import lightning_precision
 from atrous.training.provenance import RECIPE, write_recipe
 from atrous.training.recipe import Recipe
-from atrous.training.refusals import refuse_impossible, refuse_one_class
+from atrous.training.refusals import refuse_impossible, refuse_one_class, refuse_unreadable, refuse_void
 from atrous.training.resuming import read_progress, refuse_another_run
 from atrous.training.samples import EpochSampler, Photos, SharedBatches, make_loader, some_images
 from atrous.training.stages import former_settings, run_stages, start_from
@@ -99,6 +99,11 @@ def train(
         raise second_run(out)
     lesson = data if isinstance(data, Lesson) else _labelled(recipe, data, photos, processes.devices)
     refuse_one_class(lesson.train)
+    if not isinstance(data, Lesson):
+        refuse_void(lesson.train)
+    if not going_on:
+        refuse_unreadable(lesson.val)
+        refuse_void(lesson.val)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     lightning.seed_everything(recipe.seed, verbose=False)
