@@ -41,7 +41,7 @@ def make_data_set(root: Path) -> None:
 def folder_of_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with every photo that the examples name, and the data set `data/`."""
     random = np.random.default_rng(0)
-    for name in ("photo.jpg", "holiday/a.jpg", "trip/one/b.jpg"):
+    for name in ("photo.jpg", "holiday/a.jpg", "holiday/c.jpg", "trip/one/b.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (96, 128, 3), dtype=np.uint8)).save(tmp_path / name)
     make_data_set(tmp_path / "data")
