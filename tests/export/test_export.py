@@ -190,7 +190,9 @@ def test_eight_bits_that_are_not_borne_leave_nothing(street, tmp_path, monkeypat
     [
         ("m.onnx", {"format": "tensorrt"}, f"format 'tensorrt' is unknown: give one of {', '.join(FORMATS)}"),
         ("m.onnx", {"output": "masks"}, "output 'masks' is neither labels nor logits"),
-        ("m.onnx", {"size": (0, 5)}, "is not a height and a width"),
+        ("m.onnx", {"size": (0, 5)}, "size (0, 5) is not (height, width) in pixels"),
+        ("m.onnx", {"size": 513}, "size 513 is not (height, width) in pixels"),
+        ("m.onnx", {"size": (513.0, 513)}, "size (513.0, 513) is not (height, width)"),
         ("m.onnx", {"format": "openvino"}, "ends in .xml; or give a folder"),
         ("m.onnx", {"format": "onnx-int8"}, "'onnx-int8' needs calibration photos"),
         ("m.onnx", {"calibration": "photos"}, "'onnx' takes no calibration photos"),

@@ -127,6 +127,7 @@ def test_resnet_has_torchvisions_names():
         ({"name": "deeplabv3_resnet50", "colour": "red"}, "no option 'colour'; it takes aspp_rates"),
         ({"name": "deeplabv3_xception41", "multi_grid": (1, 2, 4)}, "no option 'multi_grid'"),
         ({"name": "deeplabv3_mobilenet_v2", "num_classes": 0}, "num_classes=0"),
+        ({"name": "deeplabv3_mobilenet_v2", "num_classes": 2.5}, "num_classes=2.5 is no whole number"),
         ({"name": "deeplabv3_mobilenet_v2", "num_classes": 300}, "num_classes=300"),
         ({"name": "deeplabv3_mobilenet_v2", "output_stride": 5}, "output_stride=5"),
     ],

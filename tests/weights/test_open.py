@@ -25,7 +25,9 @@ def checkpoint(tmp_path_factory):
 
 def test_a_bundled_name_and_its_one_option():
     assert open_model("street").model.output_stride == 16
-    assert open_model("street", output_stride=8).model.output_stride == 8
+    finer = open_model("street", output_stride=8)
+    assert finer.model.output_stride == 8
+    assert finer.found.endswith("output stride 8")
     with pytest.raises(WeightsError, match="everything but output_stride: leave aspp_rates out"):
         open_model("street", aspp_rates=(1, 2, 3))
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 
 from atrous.errors import AtrousError
@@ -175,8 +176,8 @@ def _check(format: str, output: str, size: Size | None, calibration: str | Path 
         raise AtrousError(f"format {format!r} is unknown: give one of {', '.join(FORMATS)}")
     if output not in ("labels", "logits"):
         raise AtrousError(f"output {output!r} is neither labels nor logits")
-    if size is not None and min(size) < 1:
-        raise AtrousError(f"size {size} is not a height and a width in pixels")
+    if size is not None and not _is_size(size):
+        raise AtrousError(f"size {size!r} is not (height, width) in pixels, e.g. (513, 513)")
     if (format == "onnx-int8") != (calibration is not None):
         wrong = "needs" if calibration is None else "takes no"
         raise AtrousError(f"format {format!r} {wrong} calibration photos; onnx-int8 alone is made by them")
@@ -185,6 +186,14 @@ def _check(format: str, output: str, size: Size | None, calibration: str | Path 
     missing = [package for package in _NEEDED.get(format, ()) if find_spec(package) is None]
     if missing:
         raise AtrousError(f"format {format!r} needs {' and '.join(missing)}: pip install 'atrous[export]'")
+
+
+def _is_size(size: object) -> bool:
+    return (
+        isinstance(size, (tuple, list))
+        and len(size) == 2
+        and all(isinstance(side, Integral) and side >= 1 for side in size)
+    )
 
 
 def _check_litert(size: Size | None) -> None:

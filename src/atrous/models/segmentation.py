@@ -1,6 +1,7 @@
 """What every model of the family is: an image in, coarse logits or full-size logits out."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch.nn.functional as F
@@ -83,9 +84,9 @@ def rates_at(base_rates: Sequence[int], output_stride: int, base_stride: int = 1
 
 
 def check_num_classes(num_classes: int) -> None:
-    if not 1 <= num_classes <= 256:
+    if not isinstance(num_classes, Integral) or not 1 <= num_classes <= 256:
         raise AtrousError(
-            f"num_classes={num_classes} is not between 1 and 256, the classes that a uint8 label map holds"
+            f"num_classes={num_classes!r} is no whole number from 1 to 256, the classes that a uint8 label map holds"
         )
 
 

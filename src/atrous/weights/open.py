@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from atrous.errors import WeightsError
+from atrous.models import SegmentationModel
 from atrous.weights.convert import Classes, convert_checkpoint, with_classes
 from atrous.weights.converted import Converted
 from atrous.weights.saved import is_saved, list_bundled, load_model
@@ -47,13 +48,16 @@ def _exists(source: str | Path) -> bool:
 def _open(source: str | Path, options: dict[str, Any]) -> Converted:
     if is_saved(source):
         model, card = load_model(source)
+        _set_stride(source, model, options)
         found = f"{model.config['name']}, {model.num_classes} classes, output stride {model.output_stride}"
-        return _set_stride(source, Converted(model, card, found), options)
+        return Converted(model, card, found)
     path = Path(source)
     if _is_tflite(path):
         from atrous.weights.tflite import load_tflite
 
-        return _set_stride(path, load_tflite(path), options)
+        opened = load_tflite(path)
+        _set_stride(path, opened.model, options)
+        return opened
     if _is_tensorflow(path):
         from atrous.weights.tensorflow import load_tensorflow
 
@@ -67,14 +71,13 @@ def _open(source: str | Path, options: dict[str, Any]) -> Converted:
     return convert_checkpoint(path, **options)
 
 
-def _set_stride(source: str | Path, opened: Converted, options: dict[str, Any]) -> Converted:
+def _set_stride(source: str | Path, model: SegmentationModel, options: dict[str, Any]) -> None:
     """For a file that says everything of its network: the one thing that may be chosen still."""
     unknown = [name for name in options if name != "output_stride"]
     if unknown:
         raise WeightsError(f"{source}: the file itself says everything but output_stride: leave {unknown[0]} out")
     if "output_stride" in options:
-        opened.model.set_output_stride(options["output_stride"])
-    return opened
+        model.set_output_stride(options["output_stride"])
 
 
 def _published(entry: ZooEntry, opened: Converted) -> Converted:
