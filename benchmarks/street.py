@@ -2,7 +2,7 @@
 
     python benchmarks/street.py FOLDER_OF_CAMVID
 
-What `atrous eval street --data FOLDER --split val` says, with its options as named; in float32, at the threads it finds.
+What `atrous eval street --data FOLDER --split val` says, with its options as named; in float32 under OpenVINO.
 """
 
 import argparse
