@@ -5,8 +5,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from numbers import Integral
 from pathlib import Path
+
+import numpy as np
 
 from atrous.errors import AtrousError
 from atrous.export.compared import COMPARED_AT, Comparison, Run, compare
@@ -192,7 +193,7 @@ def _is_size(size: object) -> bool:
     return (
         isinstance(size, (tuple, list))
         and len(size) == 2
-        and all(isinstance(side, Integral) and side >= 1 for side in size)
+        and all(isinstance(side, (int, np.integer)) and side >= 1 for side in size)
     )
 
 

@@ -1,9 +1,9 @@
 """What every model of the family is: an image in, coarse logits or full-size logits out."""
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -83,8 +83,8 @@ def rates_at(base_rates: Sequence[int], output_stride: int, base_stride: int = 1
     return tuple(max(rate * base_stride // output_stride, 1) for rate in base_rates)
 
 
-def check_num_classes(num_classes: int) -> None:
-    if not isinstance(num_classes, Integral) or not 1 <= num_classes <= 256:
+def check_num_classes(num_classes: object) -> None:
+    if not isinstance(num_classes, (int, np.integer)) or not 1 <= num_classes <= 256:
         raise AtrousError(
             f"num_classes={num_classes!r} is no whole number from 1 to 256, the classes that a uint8 label map holds"
         )
