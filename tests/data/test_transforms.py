@@ -90,9 +90,57 @@ def test_colours_change_the_photo_alone_and_only_if_asked():
     assert not np.array_equal(new_image, image)
 
 
+def taken(image, seed=0, **options):
+    augment = Augmentation(crop=image.shape[:2], scale=(1.0, 1.0), flip=False, **options)
+    return augment(image, np.zeros(image.shape[:2], np.uint8), np.random.default_rng(seed), PAD)[0].astype(float)
+
+
+def test_white_balance_gives_each_channel_a_gain_of_its_own():
+    grey = np.full((64, 64, 3), 100, np.uint8)
+    gains = np.array([taken(grey, seed, white_balance=0.3)[0, 0] / 100 for seed in range(200)])
+    assert gains.min() >= 0.69
+    assert gains.max() <= 1.3
+    assert (gains.std(axis=0) > 0.12).all()
+    assert np.abs(np.corrcoef(gains.T) - np.eye(3)).max() < 0.25
+
+
+def test_noise_is_drawn_up_to_its_deviation():
+    grey = np.full((65, 65, 3), 100, np.uint8)
+    deviations = [taken(grey, seed, noise=0.1).std() for seed in range(100)]
+    assert min(deviations) < 4
+    assert 20 < max(deviations) < 26
+    assert abs(taken(grey, noise=0.1).mean() - 100) < 0.5
+    assert taken(np.full((33, 33, 3), 255, np.uint8), noise=0.5).max() == 255  # does not wrap
+
+
+def test_blur_spreads_a_point_over_as_many_pixels():
+    point = np.zeros((65, 65, 3), np.uint8)
+    point[32, 32] = 255
+    distances = (np.arange(65) - 32.0) ** 2
+
+    def spread(seed):
+        shares = taken(point, seed, blur=2.0)[..., 0].sum(axis=0)
+        return np.sqrt((shares * distances).sum() / shares.sum())
+
+    spreads = [spread(seed) for seed in range(50)]
+    assert min(spreads) < 0.5
+    assert 1.6 < max(spreads) < 2.1
+
+
+def test_what_is_not_asked_for_draws_no_numbers():
+    """A recipe that was trained before an augmentation came trains as it did."""
+    image = coded(60, 60)[0]
+    light = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.4, "gamma": 0.3}
+    without = Augmentation(crop=(33, 33), **light)
+    rng, other = np.random.default_rng(3), np.random.default_rng(3)
+    without.taken(image, rng)
+    other.uniform(size=4)
+    assert rng.random() == other.random()
+
+
 @pytest.mark.parametrize("seed", [0, 7])
 def test_the_same_seed_gives_the_same_sample(seed):
-    augment = Augmentation(crop=(33, 33), brightness=0.3, saturation=0.3, class_crops=0.5)
+    augment = Augmentation(crop=(33, 33), brightness=0.3, saturation=0.3, blur=1.0, noise=0.1, class_crops=0.5)
     first = augment(*coded(60, 60), np.random.default_rng(seed), PAD)
     second = augment(*coded(60, 60), np.random.default_rng(seed), PAD)
     other = augment(*coded(60, 60), np.random.default_rng(seed + 1), PAD)

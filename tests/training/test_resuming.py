@@ -7,6 +7,7 @@ from PIL import Image
 
 from atrous.errors import AtrousError, RecipeError
 from atrous.training import CHECKPOINT, Recipe, Trainee, changed_recipe, load_recipe, train
+from atrous.training.resuming import read_progress, refuse_another_run
 from data_sets import sky_over_ground
 
 RECIPE = {
@@ -52,6 +53,17 @@ def test_another_recipe_is_refused_and_changes_nothing(data, finished, changes, 
 
 def test_what_a_machine_decides_may_change(data, finished):
     run(data, finished, resume=True, description="again", validate_every=2, precision="auto")
+
+
+def test_a_run_of_an_older_version_goes_on(finished):
+    """Its recipe lacks the keys that came since, or has some that went."""
+    kept = read_progress(finished / CHECKPOINT)
+    recipe, classes = Recipe.model_validate(RECIPE), tuple(kept["classes"])
+    older = {**kept["settings"], "augment": {"crop": RECIPE["augment"]["crop"]}}
+    refuse_another_run(finished / CHECKPOINT, {**kept, "settings": older}, recipe, classes)
+    other = {**kept["settings"], "gone": 1}
+    with pytest.raises(RecipeError, match=r"is of a version of Atrous whose recipes had other keys"):
+        refuse_another_run(finished / CHECKPOINT, {**kept, "settings": other}, recipe, classes)
 
 
 def test_other_classes_are_refused(data, finished, tmp_path):

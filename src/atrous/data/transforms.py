@@ -1,4 +1,4 @@
-"""The papers' augmentation: random scale, crop and flip, and beside it changes of light and colour."""
+"""The papers' augmentation: random scale, crop and flip, and beside it other light and other cameras."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.uint8]
 Positions = NDArray[np.float64]
+
+_LEAST_BLUR = 0.25  # pixels; below, a neighbour's share rounds to nothing
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,9 @@ class Augmentation:
         scale_step: that number is one of those so far apart, from the smaller of the two on; 0 takes any between them.
         flip: mirror left and right, every other time.
         brightness, contrast, saturation: each multiplies by a number within 1 ± this; gamma likewise, as an exponent.
+        white_balance: each channel is multiplied by its own number within 1 ± this.
+        blur: the deviation of a Gaussian blur is drawn between 0 and this many pixels of the crop.
+        noise: that of normal noise in each value, between 0 and this share of white.
         class_crops: the share of crops that are placed around a pixel of a class drawn evenly from those present,
             so that small classes are seen more often.
     """
@@ -98,6 +103,9 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     gamma: float = 0.0
+    white_balance: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
     class_crops: float = 0.0
 
     def __call__(
@@ -105,7 +113,7 @@ class Augmentation:
     ) -> tuple[Array, Array]:
         """uint8 H×W×3 and H×W to the same of the crop's size; what lies outside the photo is `ignore_index`."""
         placement = self.place(mask, rng, ignore_index)
-        return self.colours(placement.photo(image, pad_colour), rng), placement.mask(mask, ignore_index)
+        return self.taken(placement.photo(image, pad_colour), rng), placement.mask(mask, ignore_index)
 
     def place(self, mask: Array, rng: np.random.Generator, ignore_index: int = 255) -> Placement:
         """Draws where the crop lies in a photo with these labels, uint8 H×W."""
@@ -141,20 +149,37 @@ class Augmentation:
         top, left = (int(rng.integers(min(s, 0), max(s, 0) + 1)) for s in spare)
         return top, left
 
-    def colours(self, image: Array, rng: np.random.Generator) -> Array:
-        """A photo, uint8 H×W×3, in other light and colours."""
-        if not (self.brightness or self.contrast or self.saturation or self.gamma):
+    def taken(self, image: Array, rng: np.random.Generator) -> Array:
+        """A photo, uint8 H×W×3, as if taken in other light and by another camera."""
+        return self._in_camera(self._in_light(image, rng), rng)
+
+    def _in_light(self, image: Array, rng: np.random.Generator) -> Array:
+        if not (self.brightness or self.contrast or self.saturation or self.gamma or self.white_balance):
             return image
         gain, contrast, saturation, gamma = (
             float(rng.uniform(1 - amount, 1 + amount))
             for amount in (self.brightness, self.contrast, self.saturation, self.gamma)
         )
-        # Gain, contrast and gamma act on each value alone, so they are one table of 256.
+        # Gain, contrast, gamma and the white balance act on each value alone, so they are one table of 256.
         table = (np.arange(256) / 255.0) ** gamma * gain
         middle = float(image[::4, ::4].mean()) / 255.0
-        table = np.clip(((table - middle) * contrast + middle) * 255.0, 0, 255).astype(np.uint8)
-        image = cv2.LUT(image, table).astype(np.uint8, copy=False)
+        table = ((table - middle) * contrast + middle) * 255.0
+        if self.white_balance:
+            table = table[None, :, None] * rng.uniform(1 - self.white_balance, 1 + self.white_balance, 3)
+        image = cv2.LUT(image, np.clip(table, 0, 255).astype(np.uint8)).astype(np.uint8, copy=False)
         if self.saturation:
             grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
             image = cv2.addWeighted(image, saturation, grey, 1 - saturation, 0).astype(np.uint8, copy=False)
+        return image
+
+    def _in_camera(self, image: Array, rng: np.random.Generator) -> Array:
+        if self.blur:
+            deviation = float(rng.uniform(0, self.blur))
+            if deviation > _LEAST_BLUR:
+                image = cv2.GaussianBlur(image, (0, 0), deviation).astype(np.uint8, copy=False)
+        if self.noise:
+            grain = rng.standard_normal(image.shape, np.float32)
+            grain *= 255 * float(rng.uniform(0, self.noise))
+            grain += image
+            image = np.clip(np.rint(grain, out=grain), 0, 255, out=grain).astype(np.uint8)
         return image

@@ -50,6 +50,9 @@ class AugmentRecipe(_Section):
     contrast: Share = 0.0
     saturation: Share = 0.0
     gamma: Share = 0.0
+    white_balance: Share = 0.0
+    blur: Annotated[float, Field(ge=0)] = 0.0  # pixels
+    noise: Share = 0.0
     class_crops: Share = 0.0
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from atrous.errors import RecipeError
 from atrous.training.recipe import Recipe
@@ -39,7 +40,14 @@ def refuse_another_run(checkpoint: Path, kept: Mapping[str, Any], recipe: Recipe
     """
     if "settings" not in kept:  # of a version that did not keep them
         return
-    begun, now = dict(_keys(kept["settings"])), dict(_keys(recipe.model_dump()))
+    try:
+        first = Recipe.model_validate(kept["settings"])  # keys that came since then have their defaults
+    except ValidationError as error:
+        raise RecipeError(
+            f"{checkpoint}: is of a version of Atrous whose recipes had other keys: go on with that one, or begin "
+            "again in another --out"
+        ) from error
+    begun, now = dict(_keys(first.model_dump())), dict(_keys(recipe.model_dump()))
     for key in sorted(begun.keys() | now.keys()):
         if key.split(".")[0] not in _FREE and begun.get(key) != now.get(key):
             raise RecipeError(

@@ -60,7 +60,7 @@ class SoftCrops(Samples):
         image, labels = crops.pairs[index]
         rng = np.random.default_rng((crops.seed, epoch, index))
         placement = augment.place(labels, rng, crops.ignore_index)
-        cut = augment.colours(placement.photo(image, crops.pad_colour), rng)
+        cut = augment.taken(placement.photo(image, crops.pad_colour), rng)
         soft = sample(_read(self.soft[index]), placement, labels.shape, self.points, self.align_corners)
         void = torch.full(augment.crop, crops.ignore_index, dtype=torch.uint8)
         return crops.normalised(cut), void, soften(soft, self.settings)
