@@ -22,6 +22,7 @@ from record import record
 LEFT_OUT = ("0001TP", "0006R0")
 LIGHT = {"augment.brightness": 0.3, "augment.contrast": 0.3, "augment.saturation": 0.4, "augment.gamma": 0.3}
 MUCH_LIGHT = {key: 2 * value for key, value in LIGHT.items()}
+CAMERA = {"augment.white_balance": 0.2, "augment.blur": 0.5, "augment.noise": 0.06}
 LOVASZ: dict[str, Any] = {"loss.parts": {"cross_entropy": 1.0, "lovasz": 0.5}}
 CORAL, GENERAL = "CORAL", "GENERAL"  # replaced by the folders given
 MOBILE = {"model.name": "deeplabv3plus_mobilenet_v2"}
@@ -29,6 +30,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "the recipe": {},
     "other light": LIGHT,
     "much other light": MUCH_LIGHT,
+    "other camera": CAMERA,
     "no crops around classes": {"augment.class_crops": 0.0},
     "all crops around classes": {"augment.class_crops": 1.0},
     "scales .25 to 1": {"augment.scale": (0.25, 1.0)},
@@ -44,6 +46,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "twice as long": {"schedule.epochs": 2.0},
     "twice as long, other light": {"schedule.epochs": 2.0} | LIGHT,
     "twice as long, much other light": {"schedule.epochs": 2.0} | MUCH_LIGHT,
+    "twice as long, other light and camera": {"schedule.epochs": 2.0} | LIGHT | CAMERA,
     "no decoder (v3)": {"model.name": "deeplabv3_efficientnet_lite0"},
     "decoder at stride 8, too": {"model.options": {"conv3": True}},
     "decoder at stride 2, too": {"model.options": {"fine_channels": 32}},
