@@ -51,7 +51,7 @@ class AugmentRecipe(_Section):
     saturation: Share = 0.0
     gamma: Share = 0.0
     white_balance: Share = 0.0
-    blur: Annotated[float, Field(ge=0)] = 0.0  # pixels
+    blur: Annotated[float, Field(ge=0, le=32)] = 0.0  # pixels
     noise: Share = 0.0
     class_crops: Share = 0.0
 
