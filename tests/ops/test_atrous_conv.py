@@ -79,7 +79,7 @@ def test_equals_torch(dtype, data):
 @pytest.mark.parametrize("rate", [2, 7, 30])
 def test_bfloat16_loses_no_more_than_torch(product_type, channels, out_channels, rate, monkeypatch):
     """At most twice the error, with products in bfloat16 (as with AMX) or float32 (as without)."""
-    monkeypatch.setattr(atrous_conv, "_product_type", lambda _: product_type)
+    monkeypatch.setattr(atrous_conv, "_product_type", lambda *_: product_type)
     generator = torch.Generator().manual_seed(rate)
     shapes = (2, channels, 20, 17), (out_channels, channels, 3, 3), (out_channels,), (2, out_channels, 20, 17)
     *tensors, grad = (torch.randn(shape, generator=generator).bfloat16() for shape in shapes)
@@ -165,7 +165,7 @@ def eager(monkeypatch):
 @pytest.mark.parametrize("trained", [True, False])
 @pytest.mark.parametrize("amx", [True, False])
 def test_autocast_decides_the_type(eager, trained, amx, monkeypatch):
-    monkeypatch.setattr(atrous_conv, "has_amx", lambda: amx)
+    monkeypatch.setattr(atrous_conv, "_has_amx", lambda: amx)
     x, weight, bias = torch.randn(1, 4, 6, 6), torch.randn(3, 4, 3, 3, requires_grad=trained), torch.randn(3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = atrous_conv2d(x, weight, bias, 6)
@@ -179,24 +179,84 @@ def test_autocast_decides_the_type(eager, trained, amx, monkeypatch):
         torch.testing.assert_close(weight.grad, exact, rtol=0.02, atol=0.1)
 
 
+def processor(monkeypatch, amx, bfloat16, slow=False):
+    """One with AMX or without, quicker in bfloat16 or in float32, slow at float32 matrices or not."""
+    monkeypatch.setattr(atrous_conv, "_has_amx", lambda: amx)
+    monkeypatch.setattr(atrous_conv, "convolves_sooner_in_bfloat16", lambda: bfloat16)
+    monkeypatch.setattr(atrous_conv, "_multiplies_slowly", lambda: slow)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+
+
+AMX, XEON, ZEN = (True, True, False), (False, False, False), (False, True, True)
+
+
 @pytest.mark.parametrize(
-    ("dtype", "amx", "rate", "chosen"),
+    ("kind", "dtype", "rate", "chosen"),
     [
-        (torch.bfloat16, False, 2, (False, False, False)),
-        (torch.bfloat16, False, 12, (False, False, True)),
-        (torch.bfloat16, True, 2, (False, False, False)),
-        (torch.bfloat16, True, 12, (True, True, True)),
-        (torch.float32, True, 2, (False, False, False)),
-        (torch.float32, True, 12, (False, False, True)),
-        (torch.float64, True, 12, (False, False, False)),
+        (XEON, torch.bfloat16, 2, (False, False, False)),
+        (XEON, torch.bfloat16, 6, (False, False, True)),
+        (XEON, torch.float32, 6, (False, False, True)),
+        (ZEN, torch.bfloat16, 6, (False, False, True)),
+        (ZEN, torch.float32, 6, (False, False, False)),
+        (ZEN, torch.float32, 12, (False, False, True)),
+        (AMX, torch.bfloat16, 2, (False, False, False)),
+        (AMX, torch.bfloat16, 12, (True, True, True)),
+        (AMX, torch.float32, 2, (False, False, False)),
+        (AMX, torch.float32, 12, (False, False, True)),
+        (AMX, torch.float64, 12, (False, False, False)),
     ],
 )
-def test_the_rule_takes_what_was_measured_to_be_quicker(dtype, amx, rate, chosen, monkeypatch):
-    monkeypatch.setattr(atrous_conv, "has_amx", lambda: amx)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+def test_the_rule_takes_what_was_measured_to_be_quicker(kind, dtype, rate, chosen, monkeypatch):
+    processor(monkeypatch, *kind)
     x, weight = torch.empty(4, 2048, 21, 21, dtype=dtype), torch.empty(256, 2048, 3, 3, dtype=dtype)
-    assert atrous_conv._quicker(x, weight, rate) == atrous_conv.Ours(*chosen)
-    assert atrous_conv._quicker(x[:1, :32], weight[:, :32], rate) == atrous_conv.Ours(False, False, False)
+    assert atrous_conv._quicker(x, weight, rate, dtype) == atrous_conv.Ours(*chosen)
+    assert atrous_conv._quicker(x[:1, :32], weight[:, :32], rate, dtype) == atrous_conv.Ours(False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "side", "dtype", "chosen"),
+    [
+        (ZEN, 41, torch.bfloat16, True),
+        (ZEN, 21, torch.bfloat16, False),
+        (ZEN, 41, torch.float32, False),
+        (XEON, 41, torch.bfloat16, False),
+        (AMX, 41, torch.bfloat16, False),
+    ],
+)
+def test_the_gradient_of_a_1x1_kernel_is_one_product_on_large_maps(kind, side, dtype, chosen, monkeypatch):
+    processor(monkeypatch, *kind)
+    x, weight = torch.empty(4, 512, side, side), torch.empty(256, 512, 1, 1)
+    assert atrous_conv._quicker(x, weight, 1, dtype) == atrous_conv.Ours(False, False, chosen)
+
+
+@pytest.mark.parametrize("rate", [1, 3])
+def test_a_1x1_kernel_whose_gradient_is_one_product(rate, monkeypatch):
+    processor(monkeypatch, *ZEN)
+    monkeypatch.setattr(atrous_conv, "_LEAST_CHANNELS", 1)
+    monkeypatch.setattr(atrous_conv, "_LEAST_POSITIONS", 1)
+    tensors = [torch.randn(shape).bfloat16() for shape in ((2, 6, 5, 7), (4, 6, 1, 1), (4,))]
+    grad = torch.randn(2, 4, 5, 7).bfloat16()
+    mine, exact = (with_gradients(convolve, grad, tensors, rate) for convolve in (whole, theirs))
+    for a, b in zip(mine, exact, strict=True):
+        torch.testing.assert_close(a, b, rtol=0.02, atol=0.05)
+
+
+def whole(x, weight, bias, rate):
+    out = atrous_conv2d(x, weight, bias, rate)
+    assert type(out.grad_fn).__name__ == "_AtrousConv2dBackward"
+    return out
+
+
+def test_measuring_does_not_depend_on_autocast():
+    """The processor is asked in the two types themselves, wherever the question comes up first."""
+    with torch.autocast("cpu", torch.bfloat16):
+        out = []
+        atrous_conv._seconds(lambda a, b: out.append(atrous_conv._pointwise(a, b)), torch.float32)
+    assert {each.dtype for each in out} == {torch.float32}
+    a, b = torch.randn(1024, 256), torch.randn(256, 256)
+    torch.testing.assert_close(
+        atrous_conv._pointwise(a, b).permute(0, 2, 3, 1).reshape(1024, 256), a @ b.t(), rtol=0, atol=1e-3
+    )
 
 
 def test_float32s_output_is_torchs_own_to_the_bit(eager):
@@ -214,8 +274,7 @@ def test_float32s_output_is_torchs_own_to_the_bit(eager):
 @pytest.mark.parametrize("rate", [2, 5])
 def test_bfloat16_is_taken_as_float32_where_that_is_quicker(rate, monkeypatch):
     """Rounded once: the output and the gradients are float32's to the bit, under autocast too."""
-    monkeypatch.setattr(atrous_conv, "has_amx", lambda: False)
-    monkeypatch.setattr(atrous_conv, "_float32_is_quicker", lambda: True)
+    processor(monkeypatch, *XEON)
     tensors = [torch.randn(shape).bfloat16() for shape in ((2, 4, 9, 9), (3, 4, 3, 3), (3,))]
     grad = torch.randn(2, 3, 9, 9).bfloat16()
     wide = with_gradients(theirs, grad.float(), [tensor.float() for tensor in tensors], rate)
@@ -254,13 +313,14 @@ def test_compiled_and_exported_it_is_torchs(eager):
 
 
 def test_layers_take_it_where_it_is_exact(monkeypatch):
-    """Stride 1, one group, a rate and centred padding; anything else stays with torch."""
+    """Stride 1, one group, centred padding, and a rate or a 1×1 kernel; anything else stays with torch."""
     called = []
     monkeypatch.setattr("atrous.layers.conv.atrous_conv2d", lambda *given: called.append(given) or theirs(*given))
     x = torch.randn(1, 4, 9, 9)
     for layer in (
         AtrousConv2d(4, 4, 3),
-        AtrousConv2d(4, 4, 1, rate=2),
+        AtrousConv2d(4, 4, 1, stride=2),
+        AtrousConv2d(4, 4, 1, groups=2),
         AtrousConv2d(4, 4, 3, stride=2, rate=2),
         AtrousConv2d(4, 4, 3, rate=2, groups=2),
         AtrousConv2d(4, 4, 3, rate=2, padding="none"),
@@ -269,4 +329,5 @@ def test_layers_take_it_where_it_is_exact(monkeypatch):
     assert not called
     AtrousConv2d(4, 4, 3, rate=2)(x)
     AtrousConv2d(4, 4, 3, rate=2, padding="same", bias=True)(x)
-    assert len(called) == 2
+    AtrousConv2d(4, 4, 1)(x)
+    assert len(called) == 3

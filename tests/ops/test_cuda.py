@@ -235,7 +235,7 @@ def test_the_convolution_and_its_gradients_are_torchs(batch, side, rate, biased,
     shapes = (batch, 64, *side), (128, 64, 3, 3), (batch, 128, *side), (128,)
     x, weight, grad, bias = ((random(seed + n, *shape) / 8).half() for n, shape in enumerate(shapes))
     x, grad = laid_out(x, seed), laid_out(grad, seed + 1)
-    assert atrous_conv_cuda.fits(x, weight)
+    assert atrous_conv_cuda.fits(weight, x.dtype)
     exact = F.conv2d(x.float(), weight.float(), bias.float() if biased else None, 1, rate, rate)
     out = atrous_conv_cuda.convolve(x.permute(0, 2, 3, 1), weight, bias if biased else None, rate)
     torch.testing.assert_close(out.permute(0, 3, 1, 2).float(), exact, rtol=2e-3, atol=2e-3)
@@ -249,7 +249,7 @@ def test_other_convolutions_are_left_alone(changed):
     problem = {"dtype": torch.float16, "channels": 64, "kernel": 3, **changed}
     x = torch.zeros(1, problem["channels"], 5, 5, dtype=problem["dtype"])
     weight = torch.zeros(64, problem["channels"], problem["kernel"], problem["kernel"], dtype=problem["dtype"])
-    assert not atrous_conv_cuda.fits(x, weight)
+    assert not atrous_conv_cuda.fits(weight, x.dtype)
 
 
 @on_a_gpu

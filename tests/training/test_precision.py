@@ -14,7 +14,7 @@ def recipe(asked):
 
 
 @pytest.mark.parametrize(
-    ("place", "amx", "bf16_gpu", "expected"),
+    ("place", "bf16_cpu", "bf16_gpu", "expected"),
     [
         (CPU, True, False, "bf16"),
         (CPU, False, True, "fp32"),
@@ -23,8 +23,8 @@ def recipe(asked):
         (MPS, True, True, "fp32"),
     ],
 )
-def test_auto_takes_what_the_device_is_quicker_in(monkeypatch, place, amx, bf16_gpu, expected):
-    monkeypatch.setattr(precision, "has_amx", lambda: amx)
+def test_auto_takes_what_the_device_is_quicker_in(monkeypatch, place, bf16_cpu, bf16_gpu, expected):
+    monkeypatch.setattr(precision, "convolves_sooner_in_bfloat16", lambda: bf16_cpu)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16_gpu)
     assert precision_on(place, recipe("auto")) == expected
     assert precision_on(place, recipe("bf16")) == "bf16"

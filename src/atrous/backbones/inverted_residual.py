@@ -10,6 +10,7 @@ from atrous.backbones.stride import Features, Step, apply_output_stride
 from atrous.errors import AtrousError
 from atrous.layers import ConvNormAct
 from atrous.layers.conv import Activation, Padding
+from atrous.ops import spatial_mean
 
 BN_EPS = 1e-3  # TensorFlow slim's for mobile backbones
 NO_MULTI_GRID = (1, 1, 1)
@@ -47,7 +48,7 @@ class SqueezeExcite(nn.Module):
         self.fc2 = nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True))))
+        gate = self.fc2(F.relu(self.fc1(spatial_mean(x))))
         return x * F.hardsigmoid(gate)
 
 

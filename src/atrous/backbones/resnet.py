@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from atrous.backbones.stride import Features, Step, apply_output_stride
 from atrous.errors import AtrousError
 from atrous.layers import AtrousConv2d, BatchNorm2d, normalise_and_activate
+from atrous.ops import subsample
 
 StridePlacement = Literal["last_3x3", "first_1x1", "first_3x3", "first_3x3_dilated"]
 Stem = Literal["7x7", "beta", "deep"]
@@ -74,7 +75,7 @@ class Bottleneck(nn.Module):
         if self.downsample is not None:
             x = self.downsample(x)
         elif self._stride > 1:
-            x = x[..., :: self._stride, :: self._stride]
+            x = subsample(x, self._stride)
         out: Tensor = self.relu(residual + x)
         return out
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from atrous.errors import AtrousError
 from atrous.layers.conv import ConvLayer, ConvNormAct
+from atrous.ops import spatial_mean
 
 
 class ImagePooling(nn.Module):
@@ -20,7 +21,7 @@ class ImagePooling(nn.Module):
         self.project = ConvNormAct(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled: Tensor = self.project(x.mean((2, 3), keepdim=True))
+        pooled: Tensor = self.project(spatial_mean(x))
         return pooled.expand(-1, -1, *x.shape[-2:])
 
 

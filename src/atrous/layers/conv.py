@@ -82,7 +82,7 @@ class AtrousConv2d(nn.Conv2d):
     @property
     def _is_plainly_atrous(self) -> bool:
         size = self.kernel_size[0]
-        return self.rate > 1 and self.stride[0] == 1 and self.groups == 1 and size > 1 and size % 2 == 1
+        return (self.rate > 1 or size == 1) and self.stride[0] == 1 and self.groups == 1 and size % 2 == 1
 
     def _excess(self, size: int) -> int:
         """By how much "same" pads less on the top or left than centred padding does."""

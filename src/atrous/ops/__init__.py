@@ -3,6 +3,7 @@
 from atrous.ops.atrous_conv import atrous_conv2d
 from atrous.ops.average import View, average_views
 from atrous.ops.batch_norm import UNCLIPPED, Clip, Running, batch_norm, has_batch_norm
+from atrous.ops.channels_last import spatial_mean, subsample
 from atrous.ops.depthwise import depthwise_conv2d
 from atrous.ops.gaussian import gaussian_filter
 from atrous.ops.lovasz import lovasz_losses
@@ -29,6 +30,8 @@ __all__ = [
     "lovasz_losses",
     "permutohedral",
     "resize",
+    "spatial_mean",
+    "subsample",
     "taps_at",
     "upsample_argmax",
     "upsample_cross_entropy",

@@ -1,10 +1,12 @@
 """Atrous convolution of the output size "same": products over the valid taps where they are quicker than torch.
 
-The rule was measured with `benchmarks/atrous_conv.py` on Xeons with AVX-512, channels last:
+The rule was measured with `benchmarks/atrous_conv.py`, channels last, on Xeons with AVX-512 and on a Zen 5:
 
-- float32: torch skips the padding itself in the output and in the gradient of the input, but not in the gradient of
-  the weight: that is ours, up to six times quicker, once a fifth of the taps falls outside the map;
-- bfloat16 on a processor that multiplies float32 sooner (a Xeon without AMX takes 1.7 times as long): all as float32;
+- torch skips the padding itself in the output and in the gradient of the input, but not in the gradient of the weight:
+  that is ours, up to six times quicker, once a fifth of the taps falls outside the map;
+- float32 on an AMD processor, where torch's matrix products have half the speed of its convolutions: once half do;
+- bfloat16 on a processor that convolves sooner in float32 (a Xeon without AMX takes 1.7 times as long): all as float32;
+- bfloat16 on a Zen 5: the gradient of a 1×1 kernel's weight is one product, 1.7 times as quick on large maps;
 - bfloat16 with AMX: all three are ours at the rates of ASPP, where oneDNN does not use AMX.
 
 On a GPU there is a Triton kernel for the output and the gradient of the input, and the weight's gradient is the same
@@ -13,6 +15,7 @@ products. They are chosen nowhere yet: `benchmarks/gpu.py` has still to be run o
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -28,7 +31,9 @@ from atrous.ops.triton_here import takes_triton
 
 _LEAST_WORK = 2e8  # multiplications a thread: below that, the calls cost more than they save
 _LEAST_WEIGHT = 1e6  # numbers: below that, torch's gradient of a float32 weight is as quick
-_MOST_INSIDE = 0.8  # the share of taps inside the map up to which it is slower
+_MOST_INSIDE = 0.8  # the share of taps inside the map up to which it is slower,
+_MOST_INSIDE_IF_SLOW = 0.45  # and where float32 matrices are multiplied slowly
+_LEAST_CHANNELS, _LEAST_POSITIONS = 256, 4096  # from which a 1×1 kernel's bfloat16 gradient is slower in torch
 _AMX_RATE = 6  # the least rate at which ours was seen to win against AMX
 
 
@@ -61,76 +66,96 @@ def atrous_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, rate: i
         if any(side % 2 == 0 for side in weight.shape[2:]):
             raise ValueError(f"weight: a {weight.shape[2]}×{weight.shape[3]} kernel has no centre; use odd sides")
         if x.dim() == 4 and (x.device.type == "cpu" or (x.is_cuda and _ON_A_GPU)):
-            inputs = _autocast(x), _autocast(weight), None if bias is None else _autocast(bias)
-            ours = _quicker(*inputs[:2], rate)
-            learns = torch.is_grad_enabled() and any(given is not None and given.requires_grad for given in inputs)
-            if ours.forward or (learns and ours.weight_gradient) or _converts(*inputs[:2], rate):
-                return _AtrousConv2d.apply(*inputs, rate, ours)  # type: ignore[no-any-return,no-untyped-call]
+            dtype = _type_under_autocast(x)
+            ours = _quicker(x, weight, rate, dtype) if dtype == _type_under_autocast(weight) else _NONE
+            given = [tensor for tensor in (x, weight, bias) if tensor is not None]
+            learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
+            converts = rate > 1 and _product_type(dtype, x.device) != dtype == _type_under_autocast(weight)
+            if ours.forward or (learns and ours.weight_gradient) or converts:
+                cast = [
+                    None if tensor is None else tensor.to(_type_under_autocast(tensor)) for tensor in (x, weight, bias)
+                ]
+                return _AtrousConv2d.apply(*cast, rate, ours)  # type: ignore[no-any-return,no-untyped-call]
     return F.conv2d(x, weight, bias, 1, _padding(weight, rate), rate)
 
 
-def _autocast(tensor: Tensor) -> Tensor:
+def _type_under_autocast(tensor: Tensor) -> torch.dtype:
     kind = tensor.device.type
     if torch.is_autocast_enabled(kind) and tensor.dtype == torch.float32:
-        return tensor.to(torch.get_autocast_dtype(kind))
-    return tensor
+        return torch.get_autocast_dtype(kind)
+    return tensor.dtype
 
 
 def _padding(weight: Tensor, rate: int) -> tuple[int, int]:
     return rate * (weight.shape[2] // 2), rate * (weight.shape[3] // 2)
 
 
-def has_amx() -> bool:
+def _has_amx() -> bool:
     """Whether this processor multiplies tiles of bfloat16."""
     return bool(torch.cpu._is_amx_tile_supported())
 
 
 @cache
-def _float32_is_quicker() -> bool:
-    """Whether this processor multiplies matrices sooner in float32 than in bfloat16."""
-    least = []
-    for dtype in (torch.float32, torch.bfloat16):
-        ones, out, times = torch.ones(512, 512, dtype=dtype), torch.empty(512, 512, dtype=dtype), []
-        for _ in range(5):
+def convolves_sooner_in_bfloat16() -> bool:
+    """Whether this processor is quicker in bfloat16 than in float32: with AMX, and on a Zen 4 or later."""
+    return _seconds(_pointwise, torch.bfloat16) < _seconds(_pointwise, torch.float32)
+
+
+@cache
+def _multiplies_slowly() -> bool:
+    """Whether float32 matrices take far longer than the convolution that is the same: MKL spares AMD's AVX-512."""
+    return _seconds(torch.mm, torch.float32) > 1.5 * _seconds(_pointwise, torch.float32)
+
+
+def _pointwise(positions: Tensor, kernel: Tensor) -> Tensor:
+    return F.conv2d(positions.view(16, 8, 8, 256).permute(0, 3, 1, 2), kernel.view(256, 256, 1, 1))
+
+
+def _seconds(product: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype) -> float:
+    """The least of some runs, 0.13 gigaflops each."""
+    positions, kernel, times = torch.ones(1024, 256, dtype=dtype), torch.ones(256, 256, dtype=dtype), []
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        for _ in range(9):
             begun = time.perf_counter()
-            torch.mm(ones, ones, out=out)
+            product(positions, kernel)
             times.append(time.perf_counter() - begun)
-        least.append(min(times))
-    return least[0] < least[1]
+    return min(times)
 
 
-def _product_type(x: Tensor) -> torch.dtype:
-    slow = x.device.type == "cpu" and x.dtype == torch.bfloat16 and not has_amx() and _float32_is_quicker()
-    return torch.float32 if slow else x.dtype
+def _product_type(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    slow = device.type == "cpu" and dtype == torch.bfloat16 and not convolves_sooner_in_bfloat16()
+    return torch.float32 if slow else dtype
 
 
-def _converts(x: Tensor, weight: Tensor, rate: int) -> bool:
-    return rate > 1 and x.dtype == weight.dtype == torch.bfloat16 and _product_type(x) != x.dtype
-
-
-def _quicker(x: Tensor, weight: Tensor, rate: int) -> Ours:
+def _quicker(x: Tensor, weight: Tensor, rate: int, dtype: torch.dtype) -> Ours:
     if x.is_cuda:
-        return _quicker_on_a_gpu(x, weight, rate)
+        return _quicker_on_a_gpu(x, weight, rate, dtype)
+    if dtype not in (torch.float32, torch.bfloat16):
+        return _NONE
     n, _, *sides = x.shape
+    product_type = _product_type(dtype, x.device)
+    if weight.shape[2:] == (1, 1):
+        large = min(weight.shape[:2]) >= _LEAST_CHANNELS and n * math.prod(sides) >= _LEAST_POSITIONS
+        return Ours(False, False, large and product_type == torch.bfloat16 and not _has_amx())  # not measured with AMX
     shares = [valid_taps.valid_share(side, taps, rate) for side, taps in zip(sides, weight.shape[2:], strict=True)]
     inside = math.prod(shares)
     work = inside * weight.numel() * n * math.prod(sides)
-    if rate == 1 or x.dtype != weight.dtype or work < _LEAST_WORK * torch.get_num_threads():
+    if rate == 1 or work < _LEAST_WORK * torch.get_num_threads():
         return _NONE
-    if x.dtype == torch.bfloat16 and has_amx() and rate >= _AMX_RATE:
+    if dtype == torch.bfloat16 and _has_amx() and rate >= _AMX_RATE:
         return _ALL
-    if x.dtype in (torch.float32, torch.bfloat16):
-        return Ours(False, False, inside <= _MOST_INSIDE and weight.numel() >= _LEAST_WEIGHT)
-    return _NONE
+    slow = product_type == torch.float32 and _multiplies_slowly()
+    few = inside <= (_MOST_INSIDE_IF_SLOW if slow else _MOST_INSIDE)
+    return Ours(False, False, few and weight.numel() >= _LEAST_WEIGHT)
 
 
-def _quicker_on_a_gpu(x: Tensor, weight: Tensor, rate: int) -> Ours:
-    least, ours = _ON_A_GPU.get(x.dtype, (math.inf, _NONE))
+def _quicker_on_a_gpu(x: Tensor, weight: Tensor, rate: int, dtype: torch.dtype) -> Ours:
+    least, ours = _ON_A_GPU.get(dtype, (math.inf, _NONE))
     if rate < least or not takes_triton(x):
         return _NONE
     from atrous.ops import atrous_conv_cuda
 
-    return ours if atrous_conv_cuda.fits(x, weight) else _NONE
+    return ours if atrous_conv_cuda.fits(weight, dtype) else _NONE
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, rate: int, dtype: torch.dtype) -> Tensor:
@@ -147,7 +172,7 @@ class _AtrousConv2d(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rate: int, ours: Ours) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.rate, ctx.ours = rate, ours
-        dtype = _product_type(x)
+        dtype = _product_type(x.dtype, x.device)
         if ours.forward:
             out = _convolve(x.permute(0, 2, 3, 1), weight, bias, rate, dtype)
             return _laid_out(out, x)
@@ -159,7 +184,7 @@ class _AtrousConv2d(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        rate, ours, dtype = ctx.rate, ctx.ours, _product_type(x)
+        rate, ours, dtype = ctx.rate, ctx.ours, _product_type(x.dtype, x.device)
         needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         grad_map = grad.permute(0, 2, 3, 1)
         grad_x = grad_weight = None

@@ -18,11 +18,10 @@ _OUT_CHANNELS = 128
 _CHANNELS = 64  # to a step of the sum
 
 
-def fits(x: Tensor, weight: Tensor) -> bool:
-    """Whether the kernel takes N×C×H×W and O×C×k×l: 3×3, in half precision, channels in multiples of 64."""
+def fits(weight: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the kernel takes O×C×k×l in a type: 3×3, in half precision, channels in multiples of 64."""
     of_64 = all(channels % _CHANNELS == 0 for channels in weight.shape[:2])
-    half = x.dtype == weight.dtype and x.dtype in (torch.bfloat16, torch.float16)
-    return half and of_64 and weight.shape[2:] == (3, 3)
+    return dtype in (torch.bfloat16, torch.float16) and of_64 and weight.shape[2:] == (3, 3)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, rate: int) -> Tensor:

@@ -189,6 +189,9 @@ def weight_gradient(grad: Tensor, x: Tensor, size: tuple[int, int], rate: int, d
         size: k and l.
         dtype: what the products are taken in; the result's type is that or, for bfloat16, float32.
     """
+    if size == (1, 1):
+        product = grad.reshape(-1, grad.shape[3]).to(dtype).t() @ x.reshape(-1, x.shape[3]).to(dtype)
+        return product.to(_sum_type(dtype))[:, :, None, None]
     reduces = x.shape[3] > grad.shape[3]
     wide, narrow, rate = (x, grad, -rate) if reduces else (grad, x, rate)
     total = torch.zeros((*size, narrow.shape[3], wide.shape[3]), dtype=_sum_type(dtype), device=x.device)

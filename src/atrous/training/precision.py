@@ -5,15 +5,16 @@ from typing import Any
 import torch
 
 from atrous.errors import RecipeError
-from atrous.ops.atrous_conv import has_amx
+from atrous.ops.atrous_conv import convolves_sooner_in_bfloat16
 from atrous.training.recipe import Recipe
 
 
 def precision_on(place: torch.device, recipe: Recipe) -> str:
     """The recipe's precision, "fp32", "bf16" or "fp16"; for "auto" the one in which the device trains sooner.
 
-    That is bf16 on a GPU that computes in it and on a processor with AMX. Others convert what they multiply: a step of
-    `recipes/street.yaml` on a Xeon with AVX-512 and no AMX takes 1.2 times as long in bf16 as in fp32.
+    That is bf16 on a GPU that computes in it, and on a processor that convolves sooner in it: one with AMX, or a Zen 5.
+    Others convert what they multiply: a step of `recipes/street.yaml` on a Xeon with AVX-512 and no AMX takes 1.2
+    times as long in bf16 as in fp32.
 
     Raises:
         RecipeError: fp16 elsewhere than on a CUDA GPU.
@@ -24,7 +25,7 @@ def precision_on(place: torch.device, recipe: Recipe) -> str:
         return recipe.precision
     if place.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if place.type == "cpu" and has_amx() else "fp32"
+    return "bf16" if place.type == "cpu" and convolves_sooner_in_bfloat16() else "fp32"
 
 
 def lightning_precision(place: torch.device, recipe: Recipe, strategy: str) -> Any:
