@@ -284,7 +284,7 @@ def main() -> None:
     import triton
 
     gpu = {"name": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "triton": triton.__version__}
-    print(record("gpu", {"command": "python benchmarks/gpu.py", "gpu": gpu, **measured}))
+    print(record("gpu", {"command": "python benchmarks/gpu.py", "gpu": gpu, **measured}, gpu["name"]))
     sys.exit(any(not found.get("equal", True) for found in measured.values()))
 
 

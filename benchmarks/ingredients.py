@@ -17,7 +17,7 @@ from typing import Any
 
 from atrous.data import CachedDataset, open_dataset
 from atrous.training import CHECKPOINT, changed_recipe, load_recipe, train
-from record import record
+from record import record_scores
 
 LEFT_OUT = ("0001TP", "0006R0")
 LIGHT = {"augment.brightness": 0.3, "augment.contrast": 0.3, "augment.saturation": 0.4, "augment.gamma": 0.3}
@@ -143,7 +143,7 @@ def main() -> None:
             row = {name: statistics.mean(s["miou"] for s in found) for name, found in scores.get(what, {}).items()}
             print(f"{what:38} " + "  ".join(f"without {name} {value:6.2%}" for name, value in row.items()))
     measured = {"recipe": given.recipe.name, "epochs": given.epochs, "left out": scores}
-    print(record("ingredients", measured))
+    print(record_scores("ingredients", measured))
 
 
 if __name__ == "__main__":

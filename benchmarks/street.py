@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import atrous
 from atrous.data import SegmentationDataset, open_dataset
 from atrous.evaluation import ConfusionMatrix, evaluate
-from record import record
+from record import record_scores
 
 Photo = NDArray[np.uint8]
 
@@ -77,7 +77,7 @@ def main() -> None:
         measured[name] = {"miou": disturbed_miou(predictor, dataset, by)}
         print(f"{name}: mIoU {measured[name]['miou']:.2%}", flush=True)
     if arguments.model == "street":
-        print(record("street", measured))
+        print(record_scores("street", measured))
 
 
 if __name__ == "__main__":
