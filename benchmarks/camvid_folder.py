@@ -25,6 +25,7 @@ from PIL import Image
 import atrous
 from atrous.cli.outputs import find_photos, plan_outputs
 from atrous.cli.writing import write_behind
+from atrous.data import find_images
 from atrous.inference import Failure
 from atrous.weights import IMAGENET
 from compare import by_turns
@@ -78,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     smp = import_peer("segmentation_models_pytorch")
     network = lively(smp.DeepLabV3Plus("mobilenet_v2", encoder_weights=None, classes=CLASSES))
-    paths = sorted(arguments.photos.iterdir())
+    paths = find_images([arguments.photos])
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "smp.pth"
         torch.save(network.state_dict(), weights)

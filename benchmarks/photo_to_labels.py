@@ -36,7 +36,7 @@ from peers import import_peer
 from record import record
 
 Photo = NDArray[np.uint8]
-SETTLING = 80  # photos of one size, by which OpenVINO has a graph for it alone; LiteRT's is for one from the start
+SETTLING = 80  # photos of one size, by which OpenVINO has a graph for it alone, as in a folder of them
 
 
 def photo(height: int, width: int) -> Photo:
@@ -44,7 +44,7 @@ def photo(height: int, width: int) -> Photo:
     random = np.random.default_rng(0)
     coarse = torch.from_numpy(random.integers(0, 256, (1, 3, height // 16 + 1, width // 16 + 1)).astype(np.float32))
     fine = nn.functional.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)
-    return fine[0].permute(1, 2, 0).numpy().astype(np.uint8)  # type: ignore[no-any-return]
+    return np.ascontiguousarray(fine[0].permute(1, 2, 0).numpy().astype(np.uint8))
 
 
 def lively(network: nn.Module) -> nn.Module:
@@ -76,6 +76,8 @@ def eager(network: Callable[[Tensor], Any]) -> Callable[[Photo], NDArray[Any]]:
 def compare(
     image: Photo, ours: atrous.Predictor, theirs: Callable[[Photo], NDArray[Any]], turns: int
 ) -> dict[str, Any]:
+    for _ in range(SETTLING):
+        ours(image)
     measured: dict[str, Any] = by_turns(lambda: ours(image), lambda: theirs(image), turns)
     same = float((ours(image).labels == theirs(image)).mean())
     return {**measured, "engine": ours.engine, "same_labels": round(same, 4)}
@@ -130,8 +132,6 @@ def corals(file: Path, engine: str, folder: Path) -> dict[str, Any]:
     photos = [cv2.resize(read_image(path), (513, 513)) for path in chosen]
     theirs, without_xnnpack = litert(file), litert(file, xnnpack=False)
     ours = atrous.load(file, "cpu", engine=engine)
-    for _ in range(SETTLING):
-        ours(photos[0])
     measured = compare(photos[0], ours, theirs, 31)
     expected = [theirs(image) for image in photos]
     same = [float((ours(image).labels == labels).mean()) for image, labels in zip(photos, expected, strict=True)]

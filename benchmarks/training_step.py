@@ -5,7 +5,7 @@
 Its own architecture on both sides, 321×321 crops, a batch of 4, channels last, SGD with momentum; in bfloat16 autocast
 and in float32, of which `precision: auto` takes the quicker one. Ours upsamples inside the loss; torchvision's forward
 gives full-size logits, for torch's cross-entropy. Both sides' allocator is as their users have it: `atrous train`'s for
-ours, glibc's default for theirs; each measured step comes after one that is not.
+ours, glibc's default for theirs; each measured step comes after three that are not, in which memory settles.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from peers import import_peer
 from record import record
 
 SIZE, BATCH, CLASSES = 321, 4, 21
+SETTLING = 3
 
 
 def theirs(output_stride: int) -> nn.Module:
@@ -53,11 +54,12 @@ def step(network: nn.Module, ours: bool, images: Tensor, target: Tensor, half: b
 
 
 def settle(run: Callable[[], None], allocator: Callable[[], None]) -> Callable[[], None]:
-    """A step in which memory comes to what the allocator makes of it, as in the course of a training."""
+    """Steps in which memory comes to what the allocator makes of it, as in the course of a training."""
 
     def settled() -> None:
         allocator()
-        run()
+        for _ in range(SETTLING):
+            run()
 
     return settled
 

@@ -233,7 +233,7 @@ def test_the_gradient_of_a_1x1_kernel_is_one_product_on_large_maps(kind, side, d
 def test_a_1x1_kernel_whose_gradient_is_one_product(rate, monkeypatch):
     processor(monkeypatch, *ZEN)
     monkeypatch.setattr(atrous_conv, "_LEAST_CHANNELS", 1)
-    monkeypatch.setattr(atrous_conv, "_LEAST_POSITIONS", 1)
+    monkeypatch.setattr(atrous_conv, "_LEAST_1X1_WORK", 1)
     tensors = [torch.randn(shape).bfloat16() for shape in ((2, 6, 5, 7), (4, 6, 1, 1), (4,))]
     grad = torch.randn(2, 4, 5, 7).bfloat16()
     mine, exact = (with_gradients(convolve, grad, tensors, rate) for convolve in (whole, theirs))

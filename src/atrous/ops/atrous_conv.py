@@ -33,7 +33,7 @@ _LEAST_WORK = 2e8  # multiplications a thread: below that, the calls cost more t
 _LEAST_WEIGHT = 1e6  # numbers: below that, torch's gradient of a float32 weight is as quick
 _MOST_INSIDE = 0.8  # the share of taps inside the map up to which it is slower,
 _MOST_INSIDE_IF_SLOW = 0.45  # and where float32 matrices are multiplied slowly
-_LEAST_CHANNELS, _LEAST_POSITIONS = 256, 4096  # from which a 1×1 kernel's bfloat16 gradient is slower in torch
+_LEAST_CHANNELS, _LEAST_1X1_WORK = 256, 8e8  # from which a 1×1 kernel's bfloat16 gradient is slower in torch
 _AMX_RATE = 6  # the least rate at which ours was seen to win against AMX
 
 
@@ -135,7 +135,8 @@ def _quicker(x: Tensor, weight: Tensor, rate: int, dtype: torch.dtype) -> Ours:
     n, _, *sides = x.shape
     product_type = _product_type(dtype, x.device)
     if weight.shape[2:] == (1, 1):
-        large = min(weight.shape[:2]) >= _LEAST_CHANNELS and n * math.prod(sides) >= _LEAST_POSITIONS
+        work = weight.numel() * n * math.prod(sides)
+        large = min(weight.shape[:2]) >= _LEAST_CHANNELS and work >= _LEAST_1X1_WORK
         return Ours(False, False, large and product_type == torch.bfloat16 and not _has_amx())  # not measured with AMX
     shares = [valid_taps.valid_share(side, taps, rate) for side, taps in zip(sides, weight.shape[2:], strict=True)]
     inside = math.prod(shares)
