@@ -133,15 +133,14 @@ def _quicker(x: Tensor, weight: Tensor, rate: int, dtype: torch.dtype) -> Ours:
     if dtype not in (torch.float32, torch.bfloat16):
         return _NONE
     n, _, *sides = x.shape
+    work = weight.numel() * n * math.prod(sides)
     product_type = _product_type(dtype, x.device)
     if weight.shape[2:] == (1, 1):
-        work = weight.numel() * n * math.prod(sides)
         large = min(weight.shape[:2]) >= _LEAST_CHANNELS and work >= _LEAST_1X1_WORK
         return Ours(False, False, large and product_type == torch.bfloat16 and not _has_amx())  # not measured with AMX
     shares = [valid_taps.valid_share(side, taps, rate) for side, taps in zip(sides, weight.shape[2:], strict=True)]
     inside = math.prod(shares)
-    work = inside * weight.numel() * n * math.prod(sides)
-    if rate == 1 or work < _LEAST_WORK * torch.get_num_threads():
+    if rate == 1 or inside * work < _LEAST_WORK * torch.get_num_threads():
         return _NONE
     if dtype == torch.bfloat16 and _has_amx() and rate >= _AMX_RATE:
         return _ALL
