@@ -377,3 +377,29 @@ def test_a_signal_after_openvinos_engine_went_in_another_thread_does_not_end_the
     """
     done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "terminated\n"), done.stderr
+
+
+def test_openvinos_first_inferences_may_come_from_several_threads_at_once():
+    """Each of its inferences asks for a NumPy type, and the first time two threads that did stood still."""
+    code = """
+        import threading
+        import openvino
+        import atrous.inference.engines.openvino
+
+        together = threading.Barrier(8)
+
+        def ask():
+            together.wait()
+            openvino.Type.f32.to_dtype()
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+    """
+    # Without the mend every other process stands still.
+    processes = [subprocess.Popen([sys.executable, "-c", dedent(code)]) for _ in range(4)]
+    try:
+        assert [process.wait(120) for process in processes] == [0] * 4
+    finally:
+        for process in processes:
+            process.kill()

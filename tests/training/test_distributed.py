@@ -212,10 +212,16 @@ def test_a_run_goes_on_with_another_number_of_processes(data, tmp_path, alone):
 
 @pytest.mark.slow
 def test_the_command_starts_as_many_processes_as_it_is_told(data, tmp_path, alone):
-    """One of them writes and speaks."""
+    """One of them writes and speaks; at their end they are no longer joined, else gloo may abort one."""
     program = tmp_path / "program.py"
     program.write_text(
-        "from atrous.cli.main import main\nfrom tiny_network import register_tiny\nregister_tiny()\nmain()\n"
+        "import atexit\n"
+        "import torch.distributed as dist\n"
+        "from atrous.cli.main import main\n"
+        "from tiny_network import register_tiny\n"
+        "atexit.register(lambda: print('joined:', dist.is_initialized()))\n"
+        "register_tiny()\n"
+        "main()\n"
     )
     (tmp_path / "tiny.yaml").write_text(json.dumps(recipe()))
     out = tmp_path / "out"
@@ -231,6 +237,7 @@ def test_the_command_starts_as_many_processes_as_it_is_told(data, tmp_path, alon
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("the model is in") == 1
+    assert done.stdout.count("joined: False") == 2
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["epoch 1/2", "epoch 2/2"]
     torch.testing.assert_close(state(out), state(alone / "32-true"), rtol=1e-5, atol=1e-5)
 

@@ -75,8 +75,9 @@ def evaluate(
     from atrous.evaluation import Windows, mask_writer, write_report
     from atrous.evaluation import evaluate as score
     from atrous.evaluation.evaluate import predict_all
-    from atrous.evaluation.processes import join_torchrun, own_device, share
+    from atrous.evaluation.processes import own_device, share, torchrun_processes
     from atrous.inference import Failure, load
+    from atrous.ops import keep_freed_memory
 
     windows = Windows(window, stride or 0) if window is not None else None
     options: Keywords = {"scales": chosen, "flip": flip}
@@ -88,12 +89,15 @@ def evaluate(
             f"--data {data}: {split} has no masks of its own to score by: "
             "leave --report, --trimap, --boundary, --calibration and --json out"
         )
-    number = join_torchrun()
-    ours = share(len(dataset))
-    with progress(len(ours)) if number == 0 else nullcontext(Report()) as lines:
+    with (
+        torchrun_processes() as number,
+        progress(len(share(len(dataset)))) if number == 0 else nullcontext(Report()) as lines,
+    ):
+        ours = share(len(dataset))
         lines.begin(f"loading {model}")
         views = len(ours) * len(chosen) * (2 if flip else 1)
         fitting = "auto-float32" if views >= _WORTH_MEASURING else "torch"
+        keep_freed_memory()
         predictor = load(model, own_device(device), engine=engine or fitting, progress=lines.fetched)
         if output_stride is not None:
             predictor.model.set_output_stride(output_stride)

@@ -93,6 +93,7 @@ def predict(
         lines.begin(f"loading {model}")
         from atrous.cli.writing import Kept, Written, write_behind
         from atrous.inference import Failure, load
+        from atrous.ops import keep_freed_memory
         from atrous.weights import open_model
 
         outcomes: Iterator[Written | Kept | Failure]
@@ -106,6 +107,7 @@ def predict(
         else:
             # Measuring and starting another engine takes seconds, which a few photos do not give back.
             chosen = engine or ("auto" if len(photos) >= _WORTH_MEASURING else "torch")
+            keep_freed_memory()
             predictor = load(model, device, engine=chosen, progress=lines.fetched)
             paths = [photo.path for photo in photos]
             outcomes = write_behind(photos, files, predictor.timed_stream(paths, lines.advance, **options))

@@ -14,6 +14,7 @@ from atrous.errors import AtrousError
 from atrous.inference import Failure, Predictor, Segmentation
 from atrous.inference.labelling import Keywords
 from atrous.models import SegmentationModel
+from atrous.ops import keep_freed_memory
 from atrous.weights import ModelCard
 
 _TRIES = 2  # of a photo alone, after its shard's first worker died
@@ -63,6 +64,7 @@ class Worker:
         since: int | None,
         begin: Callable[[str], int],
     ) -> None:
+        keep_freed_memory()
         self._predictor = Predictor(model, card, device, engine)
         self._options, self._mark, self._since, self._begin = options, mark, since, begin
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="atrous-read")

@@ -1,6 +1,8 @@
 """One evaluation by several processes, as torchrun starts them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,14 +31,23 @@ def gather(part: Evaluation) -> Evaluation:
     return merge(parts)
 
 
-def join_torchrun() -> int:
-    """Joins the processes that torchrun has started beside this one, if it has; this one's number, 0 if it is alone.
+@contextmanager
+def torchrun_processes() -> Iterator[int]:
+    """Joined to the processes that torchrun has started beside this one, if it has, until the block ends.
 
-    The counts are gathered on the CPU (gloo), wherever the network runs.
+    The counts are gathered on the CPU (gloo), wherever the network runs. A group that was there already stays.
+
+    Yields:
+        This process's number, 0 if it is alone.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+    ours = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
+    if ours:
         dist.init_process_group("gloo")
-    return dist.get_rank() if _grouped() else 0
+    try:
+        yield dist.get_rank() if _grouped() else 0
+    finally:
+        if ours:  # else its thread may let go of a tensor when Python is gone already, and the process aborts
+            dist.destroy_process_group()
 
 
 def own_device(device: str) -> str:

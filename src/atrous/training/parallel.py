@@ -1,5 +1,6 @@
 """A run by several processes: how many there are, how they are joined, and a loss over the pixels of them all."""
 
+import atexit
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +109,21 @@ def plugins() -> list[Any]:
 
 def is_grouped() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def leave_at_exit() -> None:
+    """Lets go of the other processes when this one ends.
+
+    Lightning does so for NCCL alone; gloo's thread may let go of a tensor when Python is gone already, and the process
+    aborts after all its work is done.
+    """
+    atexit.unregister(_leave)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def is_first() -> bool:

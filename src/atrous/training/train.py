@@ -22,7 +22,7 @@ from atrous.ops import keep_freed_memory
 from atrous.training.keeping import CHECKPOINT, Keeper, second_run
 from atrous.training.lesson import Lesson
 from atrous.training.module import Trainee
-from atrous.training.parallel import find_processes, is_first, plugins, strategy_of
+from atrous.training.parallel import find_processes, is_first, leave_at_exit, plugins, strategy_of
 from atrous.training.precision import lightning_precision
 from atrous.training.provenance import RECIPE, write_recipe
 from atrous.training.recipe import Recipe
@@ -125,6 +125,7 @@ def train(
     keeper = Keeper(out, lesson.val, card, {"recipe": recipe_name, **lesson.origin(recipe), **former})
     trainer = _trainer(recipe, keeper, ceil(len(samples) / recipe.batch_size), machines)
     if processes.count > 1:
+        leave_at_exit()
         synchronise(trainee.model)
     batches = SharedBatches(sampler, recipe.batch_size, trainer.global_rank, processes.count)
     loader = make_loader(samples, batches, workers, pin_memory=place.type == "cuda")

@@ -19,6 +19,11 @@ _OFTEN = 64  # photos of a size: on open sizes they have lost about what a graph
 _OWN_GRAPHS = 8
 _SMALL = 1 << 26  # bytes: each graph holds the weights once more, and large networks gain nothing by it
 
+# OpenVINO makes a table at this function's first call, and lets go of Python's lock meanwhile: a second thread that
+# comes to it then waits for the table, holding that lock, and the process stands still forever. No thread can come
+# here before an import is done.
+openvino.Type.f32.to_dtype()
+
 
 @cache
 def core() -> openvino.Core:
