@@ -163,6 +163,20 @@ def test_the_photo_itself_is_never_replaced(tmp_path: Path) -> None:
     assert photo.read_bytes() == before
 
 
+def test_a_mask_replaces_no_other_photo_but_any_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also masks of more pixels than Pillow opens by itself, as those of large photos are."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    result = segmentation(blobs())
+    another = tmp_path / "another.png"
+    Image.new("RGB", (90, 70)).save(another)
+    with pytest.raises(AtrousError, match="perhaps another photo"):
+        result.save(another)
+    (tmp_path / "text.png").write_text("no image")
+    for name in ("mask.png", "mask.png", "text.png"):
+        [path] = result.save(tmp_path / name)
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
 def test_an_existing_file_survives_a_write_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = segmentation(blobs())
     [path] = result.save(tmp_path / "mask.png")

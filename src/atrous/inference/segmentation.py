@@ -1,6 +1,7 @@
 """What a prediction gives: labels with their photo, and every form in which a person wants them."""
 
 import os
+import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous.data import ImageSource, describe_source
-from atrous.errors import AtrousError
+from atrous.data.image import open_stored
+from atrous.errors import AtrousError, ImageError
 from atrous.files import replacing
 from atrous.inference.polygons import coco, find_regions, geojson
 from atrous.viz import overlay, overlay_strips, strip_rows, write_jpeg
@@ -238,7 +240,7 @@ class Segmentation:
 def _is_photo(path: Path) -> bool:
     """Whether a file is an image without a palette, which masks have."""
     try:
-        with Image.open(path) as found:
+        with path.open("rb") as file, open_stored(file, max_pixels=sys.maxsize) as found:
             return found.mode != "P"
-    except OSError:  # no image
+    except (OSError, ImageError):  # no image
         return False
