@@ -185,6 +185,21 @@ def test_a_change_of_the_model_reaches_the_engine(small, make_photo, engine):
     np.testing.assert_allclose(changing(photo, scores=True).scores(), 1 / 11, rtol=1e-5)
 
 
+def test_a_loaded_model_is_looked_at_once_somebody_has_asked_for_it(make_photo, monkeypatch):
+    looks = []
+    monkeypatch.setattr("atrous.inference.engines.live.state_of", lambda model: looks.append(1) or state_of(model))
+    photo = make_photo(65, 65)
+    loaded = atrous.load("street", "cpu", engine="torch-bf16")
+    before = [loaded(photo, scores=True).scores() for _ in range(3)]
+    assert len(looks) == 1
+    model = loaded.model
+    np.testing.assert_array_equal(loaded(photo, scores=True).scores(), before[0])
+    assert len(looks) == 2
+    model.load_state_dict({key: value * 0 for key, value in model.state_dict().items()})
+    np.testing.assert_allclose(loaded(photo, scores=True).scores(), 1 / 11, rtol=1e-5)
+    assert len(looks) == 3
+
+
 def test_what_counts_as_a_change(small):
     model = copy.deepcopy(small.model)
     before = state_of(model)

@@ -68,6 +68,7 @@ class Predictor:
 
     @property
     def model(self) -> SegmentationModel:
+        self._network.engine.shared = True
         return self._network.model
 
     @property
@@ -267,7 +268,9 @@ def load(
     chosen = choose_device(device)  # before the seconds that loading takes
     check_engine(engine, chosen)
     opened = open_model(source, **options)
-    return Predictor(opened.model, opened.card, chosen, engine)
+    predictor = Predictor(opened.model, opened.card, chosen, engine)
+    predictor._network.engine.shared = False  # until someone asks for `predictor.model`
+    return predictor
 
 
 def _batches(reads: Iterable[_Read], labelling: Labelling) -> Iterator[list[_Read]]:

@@ -31,6 +31,7 @@ _I32 = ir.IntType(32)
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _WHOLE = ir.VectorType(_I32, LANES)
 _HALVES = ir.VectorType(ir.IntType(16), LANES)
+_BYTES = ir.VectorType(ir.IntType(8), LANES)
 _MAY_FUSE = ("contract", "nsz")
 _CACHE_LINE = 64  # bytes
 
@@ -112,6 +113,18 @@ def _write(context: Any, builder: Any, signature: Any, args: Any, past_caches: b
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def store_whole(_context: Any, array: Any, place: Any, value: Any) -> Any:
+    """Writes eight whole numbers from 0 to 255 to a uint8 array from `place` on."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, _BYTES, signature.args[0], *args[:2])
+        builder.store(builder.trunc(builder.fptosi(args[2], _WHOLE), _BYTES), pointer, align=1)
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, lanes), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def fill(_context: Any, number: Any) -> Any:
     """One number eight times."""
 
@@ -154,6 +167,28 @@ def _larger(builder: Any, a: Any, b: Any) -> Any:
 @intrinsic  # type: ignore[untyped-decorator]
 def maximum(_context: Any, a: Any, b: Any) -> Any:
     return lanes(lanes, lanes), lambda _c, builder, _s, args: _larger(builder, *args)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def on_line(_context: Any, origin: Any, slope: Any, x: Any) -> Any:
+    """origin + slope · x, each step rounded, whatever the processor."""
+
+    def build(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        origin, slope, x = args
+        return builder.fadd(origin, builder.fmul(slope, x))
+
+    return lanes(lanes, lanes, lanes), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def where_larger(_context: Any, a: Any, b: Any, then: Any, otherwise: Any) -> Any:
+    """`then` where a > b, else `otherwise`."""
+
+    def build(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        a, b, then, otherwise = args
+        return builder.select(builder.fcmp_ordered(">", a, b), then, otherwise)
+
+    return lanes(lanes, lanes, lanes, lanes), build
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -12,14 +12,15 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
+from atrous.ops.lanes import LANES, fill, load, maximum, on_line, store_whole, where_larger
 from atrous.ops.softmax_cpu import blend, exponentials
 from atrous.ops.taps import Taps, arrays, bilinear_taps
 from atrous.ops.threads import split
 
 Floats = NDArray[np.float32]
 
-
 _PIXELS_FOR_THREADS = 1 << 23
+_STEP = 2 * LANES  # pixels whose labels are found at once
 
 
 class Side(NamedTuple):
@@ -113,9 +114,12 @@ def _label_bands(  # type: ignore[no-untyped-def]
     classes = logits.shape[3]
     count = len(bands) - 1
     winners, agreed = np.empty((2, logits.shape[2]), np.int64), np.empty(len(cells) - 1, np.int64)
-    candidates = np.empty(classes, np.int32)
-    left, step = np.empty(classes, np.float32), np.empty(classes, np.float32)
-    best, found = np.empty(len(x0), np.float32), np.empty(len(x0), np.int32)  # of one width: they share vectors
+    rivals, names = np.empty(classes, np.uint8), np.zeros(classes + 1, np.float32)
+    left, left_fall, right, right_fall = np.empty((4, classes), np.float32)
+    width = len(x0)
+    along = np.zeros(width + _STEP, np.float32)
+    along[:width] = wx
+    flat_labels, end = labels.reshape(-1), np.empty(_STEP, np.uint8)
     for flat in range(start, stop):
         image, band = flat // count, flat % count
         top, bottom = bands[band], bands[band + 1]
@@ -143,33 +147,42 @@ def _label_bands(  # type: ignore[no-untyped-def]
             above_a, above_b, below_a, below_b = above[a], above[b], below[a], below[b]
             # Nor can a class win that is nowhere above some other class's least corner.
             least = np.float32(-np.inf)
-            for k in range(classes):
+            for k in (winners[0, a], winners[0, b], winners[1, a], winners[1, b]):
                 least = max(least, min(min(above_a[k], above_b[k]), min(below_a[k], below_b[k])))
+            for k in range(classes):
+                rivals[k] = max(max(above_a[k], above_b[k]), max(below_a[k], below_b[k])) >= least
             kept = 0
             for k in range(classes):
-                if max(max(above_a[k], above_b[k]), max(below_a[k], below_b[k])) >= least:
-                    candidates[kept] = k
-                    kept += 1
-            along = wx[first:last]
+                names[kept] = k
+                kept += rivals[k]
+            for j in range(kept):
+                k = int(names[j])
+                left[j], left_fall[j] = above_a[k], below_a[k] - above_a[k]
+                right[j], right_fall[j] = above_b[k], below_b[k] - above_b[k]
             for y in range(top, bottom):
                 weight = wy[y]
-                for j in range(kept):
-                    k = candidates[j]
-                    left[j] = above_a[k] + weight * (below_a[k] - above_a[k])
-                    step[j] = above_b[k] + weight * (below_b[k] - above_b[k]) - left[j]
-                for x in range(len(along)):
-                    best[x] = left[0] + along[x] * step[0]
-                    found[x] = candidates[0]
-                for j in range(1, kept):
-                    name, origin, slope = candidates[j], left[j], step[j]
-                    for x in range(len(along)):
-                        value = origin + along[x] * slope
-                        higher = value > best[x]
-                        found[x] = name if higher else found[x]
-                        best[x] = value if higher else best[x]
-                row = labels[image, y, first:last]
-                for x in range(len(along)):
-                    row[x] = found[x]
+                row = (image * labels.shape[1] + y) * width
+                for x in range(first, last, _STEP):
+                    near, far = load(along, x), load(along, x + LANES)
+                    best_near = best_far = fill(np.float32(-np.inf))
+                    name_near = name_far = fill(names[0])
+                    for j in range(kept):
+                        start_value = left[j] + weight * left_fall[j]
+                        origin, slope = fill(start_value), fill(right[j] + weight * right_fall[j] - start_value)
+                        name = fill(names[j])
+                        value = on_line(origin, slope, near)
+                        name_near = where_larger(value, best_near, name, name_near)
+                        best_near = maximum(value, best_near)
+                        value = on_line(origin, slope, far)
+                        name_far = where_larger(value, best_far, name, name_far)
+                        best_far = maximum(value, best_far)
+                    # What is written beyond this cell is the next one's, which comes later; behind the last is none.
+                    inside = x + _STEP <= width
+                    into, place = (flat_labels, row + x) if inside else (end, 0)
+                    store_whole(into, place, name_near)
+                    store_whole(into, place + LANES, name_far)
+                    if not inside:
+                        flat_labels[row + x : row + width] = end[: width - x]
 
 
 @njit(nogil=True, error_model="numpy")

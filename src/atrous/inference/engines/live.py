@@ -41,6 +41,11 @@ class LiveEngine:
             `atrous.inference.engines.auto`.
         quantisation: how a model that was trained or calibrated for 8 bits rounds; without it none does.
 
+    Attributes:
+        name: the engine that ran last; as it was asked for before any has.
+        shared: whether anyone else may hold the model. Only then is it looked for changes before each photo, which
+            takes up to a tenth of a small network's time.
+
     Raises:
         AtrousError: an engine that is unknown or cannot run on that device, or not that model.
     """
@@ -52,7 +57,7 @@ class LiveEngine:
         if name == INT8:
             checked(quantisation)
         self._quantisation = quantisation
-        self.name = name  # the one that ran last; as asked before any has
+        self.name, self.shared = name, True
         self._asked, self._model, self._device = name, model, device
         self._state: object = None
         self._chosen: dict[tuple[int, _Place], str] = {}  # by the photo's size class, where it is to be chosen
@@ -66,9 +71,10 @@ class LiveEngine:
     def _current(self, x: Tensor) -> Engine:
         with self._lock:
             # Torch runs the model itself: nothing can be out of date.
-            state = None if self._asked == "torch" else state_of(self._model)
-            if state != self._state:
-                self._state, self._engines = state, {}
+            if self._asked != "torch" and (self.shared or self._state is None):
+                state = state_of(self._model)
+                if state != self._state:
+                    self._state, self._engines = state, {}
             if self._asked in (AUTO, AUTO_FLOAT32):
                 self.name = self._choose(x)
             return self._engine(self.name)
