@@ -32,6 +32,11 @@ def test_importing_torch_would_have_been_noticed() -> None:
     assert "torch" in heavy_modules_after("import atrous\natrous.create_model")
 
 
+def test_a_first_photo_does_not_wait_for_numba() -> None:
+    photo = "import atrous, numpy\natrous.load('street', 'cpu')(numpy.zeros((360, 480, 3), 'uint8'))"
+    assert "numba" not in heavy_modules_after(photo)
+
+
 @pytest.mark.parametrize("name", atrous.__all__)
 def test_public_names_come_from_the_rooms_they_are_said_to(name: str) -> None:
     assert getattr(atrous, name).__name__ == name
