@@ -67,7 +67,6 @@ def main(arguments: list[str]) -> int:
         photos = [Path(argument) for argument in arguments] or photos_in_wheels()
         started = time.perf_counter()
         predictor = atrous.load("street")
-        predictor(np.zeros((64, 64, 3), np.uint8))  # compiles what a machine's first prediction compiles, once
         ready = time.perf_counter() - started
         console.print(f"\n[bold]street[/]: {escape(predictor.card.description)}")
         console.print(f"[dim]ready in {ready:.2f} s, runs on {predictor.device}[/]")

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from atrous.ops.tracing import is_traced
 
 _MIN_CHANNELS = 64  # below that the inner loop is too short to beat torch (measured at 32: half as fast)
-_FEW = 400_000  # float32 numbers, at which torch takes 0.3 ms longer: in 500 photos less than numba takes to import
+_FEW = 600_000  # float32 numbers, at which torch takes 0.5 ms longer: in 400 photos less than numba takes to import
 _WIDEST_PADDING = 6  # on which oneDNN's depthwise kernel is used: beyond, torch takes 3 to 30 times as long as we do
 
 
