@@ -29,6 +29,19 @@ def test_help_and_version_import_nothing_heavy(args) -> None:
     assert __version__ in done.stdout if args == ["--version"] else "Usage" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(("library", "spared"), [("torch", True), ("triton", False)])
+def test_the_end_is_silent_and_looks_for_garbage_where_it_must(library, spared) -> None:
+    """What is left out of Python's last search, triton's bindings take for leaked, and list on standard error."""
+    pytest.importorskip(library)
+    code = (
+        f"import atexit, gc, sys, {library}; from atrous.cli.main import main\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0))\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [f"atrous {__version__}", str(spared)]
+
+
 def test_every_command_is_in_the_help(atrous) -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
     assert "predict" in shown

@@ -1,5 +1,8 @@
 """What a photo is padded to: the sizes that the network's own project takes."""
 
+import sys
+
+import numba
 import numpy as np
 import pytest
 import torch
@@ -38,6 +41,17 @@ def test_what_surrounds_a_photo_is_zero_whatever_lay_in_memory_before(make_photo
     expected[0, : size[0], : size[1]] = (photos[0] / 255 - mean) / std
     expected[1, : size[0], : size[1]] = (photos[1][:, ::-1] / 255 - mean) / std
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 17), (33, 9)])
+def test_numba_normalises_to_the_bit_as_is_done_without_it(make_photo, monkeypatch, size):
+    model = create_model("deeplabv3_mobilenet_v2_050", num_classes=2, output_stride=16)
+    network = Network(model, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), torch.device("cpu"))
+    photo = make_photo(*size)
+    monkeypatch.setitem(sys.modules, "numba", numba)
+    found = network.normalise([photo], (33, 17))
+    monkeypatch.delitem(sys.modules, "numba")
+    assert torch.equal(network.normalise([photo], (33, 17)), found)
 
 
 def test_several_scales_do_not_change_it():

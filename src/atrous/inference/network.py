@@ -1,5 +1,6 @@
 """A model as the rest of the room uses it: uint8 photos in, coarse logits out."""
 
+import sys
 from collections.abc import Sequence
 
 import cv2
@@ -41,9 +42,9 @@ class Network:
         self._layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
         model.to(device=device, memory_format=self._layout)  # type: ignore[call-overload]
         self.model = model.eval()
-        values = np.arange(256)[:, None] / 255
-        table = (values - np.asarray(mean, dtype=np.float64)) / np.asarray(std, dtype=np.float64)
-        self._table = table.astype(np.float32)[None]
+        scale = 1 / np.asarray(std, dtype=np.float64)
+        self._scale, self._offset = (scale / 255).astype(np.float32), (-np.asarray(mean) * scale).astype(np.float32)
+        self._table = (np.arange(256, dtype=np.float32)[:, None] * self._scale + self._offset)[None]
 
     @property
     def one_by_one(self) -> bool:
@@ -73,7 +74,12 @@ class Network:
         batch = np.empty((len(photos), *size, 3), dtype=np.float32)
         for slot, photo in zip(batch, photos, strict=True):
             height, width, _ = photo.shape
-            cv2.LUT(np.ascontiguousarray(photo), self._table, dst=slot[:height, :width])
+            if "numba" in sys.modules:  # four times as quick, and nothing that a first photo waits for
+                from atrous.ops.normalise_cpu import normalise
+
+                normalise(photo, self._scale, self._offset, slot)
+            else:
+                cv2.LUT(np.ascontiguousarray(photo), self._table, dst=slot[:height, :width])
             slot[height:] = 0
             slot[:height, width:] = 0
         return torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).contiguous(memory_format=self._layout)

@@ -132,7 +132,9 @@ class Predictor:
             source = list(find_images([source]))
         if isinstance(source, (list, tuple)):
             return [_result(outcome) for outcome in self._run(source, options, _ignore)]
-        [(_, outcome, _)] = self._run([source], options, _ignore)
+        photo = read_image(source)
+        [labelled] = Labelling(self._network, options).label([photo], _ignore)
+        outcome = self._outcome(source, photo, labelled)
         if isinstance(outcome, AtrousError):
             raise outcome
         return outcome
@@ -231,14 +233,14 @@ class Predictor:
                     progress(1.0)
                     yield source, read, 0.0
                     continue
-                outcome = outcomes.pop(0)
-                if isinstance(outcome, AtrousError):
-                    yield source, AtrousError(f"{describe_source(source)}: {outcome}"), seconds
-                else:
-                    yield source, self._segmentation(source, read, outcome), seconds
-                del source, read, outcome
+                yield source, self._outcome(source, read, outcomes.pop(0)), seconds
+                del source, read
 
-    def _segmentation(self, source: ImageSource, photo: Image, labelled: Labelled) -> Segmentation:
+    def _outcome(
+        self, source: ImageSource, photo: Image, labelled: Labelled | AtrousError
+    ) -> Segmentation | AtrousError:
+        if isinstance(labelled, AtrousError):
+            return AtrousError(f"{describe_source(source)}: {labelled}")
         return Segmentation(
             image=photo,
             labels=labelled.labels,

@@ -73,7 +73,10 @@ class OpenVino:
         idle = self._graph_for(tuple(pixels.shape))
         request = idle.get()
         try:
-            logits = torch.from_numpy(request.infer([pixels.numpy()], share_inputs=True)[0])
+            request.set_input_tensor(openvino.Tensor(pixels.numpy(), shared_memory=True))
+            request.start_async()
+            request.wait()
+            logits = torch.from_numpy(request.get_output_tensor().data).clone()
         finally:
             idle.put(request)
         return logits.permute(0, 3, 1, 2)
