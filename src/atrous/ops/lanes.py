@@ -1,6 +1,6 @@
-"""Eight float32 numbers as one value in numba: a row of labels goes through the loops in such steps.
+"""Eight float32 numbers as one value in numba: a row of labels or pixels goes through the loops in such steps.
 
-LLVM turns a loop over some 8 to 32 labels into vector instructions only where it can tell that no arrays overlap and
+LLVM turns a loop over some 8 to 32 of them into vector instructions only where it can tell that no arrays overlap and
 that the loop is long; these say it outright. Arrays are flat and contiguous, and so are places in them.
 """
 
