@@ -1,10 +1,12 @@
 """8 bits: a network that was trained for them, rounded as it was there, on the engine that computes with integers."""
 
 import json
+import sys
 from dataclasses import replace
 from types import ModuleType
 
 import cv2
+import numba
 import numpy as np
 import pytest
 import torch
@@ -12,12 +14,18 @@ import torch
 import atrous
 from atrous.data import read_image
 from atrous.errors import AtrousError
+from atrous.export.steps import find_steps
+from atrous.inference import Predictor
 from atrous.inference.engines import auto, names, openvino_int8
-from atrous.inference.engines.quantised import quantised
+from atrous.inference.engines.folding import folded
+from atrous.inference.engines.parts import pooled_in_parts, steps_in_parts
+from atrous.inference.engines.quantised import from_steps, quantised, rounded, to_steps
+from atrous.layers import ASPP
+from atrous.models import create_model
 from atrous.weights import load_model, save_model
 from atrous.weights.quantisation import INPUT
 from atrous.weights.tflite import load_tflite
-from networks import deviation
+from networks import deviation, randomise
 from tflite_files import draw_deeplab, pack
 
 CPU = torch.device("cpu")
@@ -124,6 +132,64 @@ def test_integers_give_what_the_roundings_give(converted):
             assert deviation(model.coarse_logits(x), expected) > 0.3
 
 
+@pytest.mark.parametrize("name", ["deeplabv3_mobilenet_v2_050", "torchvision_deeplabv3_mobilenet_v3_large"])
+def test_in_parts_the_pooled_branch_is_rounded_as_it_was(name):
+    """By the steps of a concatenation, and with several branches beside it."""
+    model = randomise(create_model(name, num_classes=3, output_stride=16)).float()
+    x = noise(65, 81)
+    steps = find_steps(model, lambda folded_one: folded_one.coarse_logits(x))
+    assert {f"{path}.project.conv" for path, module in model.named_modules() if isinstance(module, ASPP)} & {
+        *steps.inputs
+    }
+    twin = pooled_in_parts(folded(model))
+    assert not any(isinstance(module, ASPP) for module in twin.modules())
+    rounded(twin, steps_in_parts(steps, twin))
+    with torch.inference_mode():
+        expected = quantised(model, steps).coarse_logits(x)
+        # Sums in another order are now and then rounded to another step.
+        assert deviation(twin.coarse_logits(x), expected) < deviation(model.coarse_logits(x), expected) / 5
+
+
+def test_photos_in_steps_give_what_their_numbers_give(converted, make_photo, monkeypatch):
+    """With padding, by numba and without it."""
+    needs_int8()
+    predictor = Predictor(converted.model, converted.card, CPU, INT8)
+    network, photo = predictor._network, make_photo(49, 70)
+    for there in (True, False):
+        if there:
+            monkeypatch.setitem(sys.modules, "numba", numba)
+        else:
+            monkeypatch.delitem(sys.modules, "numba")
+        steps = network._in_steps([photo], (65, 81), *converted.card.quantisation.activations[INPUT])
+        numbers = network.normalise([photo], (65, 81))
+        assert steps.dtype == torch.uint8
+        assert torch.equal(steps, to_steps(numbers, *converted.card.quantisation.activations[INPUT]))
+    assert torch.equal(network.of_photos([photo], (65, 81)), network.coarse_logits(numbers))
+    assert network.engine.takes_steps(65, 81)
+
+
+def test_steps_are_those_of_torchs_rounding():
+    x = torch.linspace(-3, 3, 10_001)
+    for step, zero_point in ((0.0078125, 128), (0.0186, 114), (0.01, 0), (0.01, 255)):
+        steps = to_steps(x, step, zero_point)
+        expected = torch.fake_quantize_per_tensor_affine(x, step, zero_point, 0, 255)
+        assert (from_steps(steps, step, zero_point) - expected).abs().max() < 1e-6
+
+
+def test_auto_is_given_steps_once_8_bits_are_chosen(converted, make_photo, monkeypatch, tmp_path):
+    needs_int8()
+    monkeypatch.setenv("ATROUS_HOME", str(tmp_path))
+    monkeypatch.setattr(auto, "_shortest", lambda engines, x: {name: float(name != INT8) for name in engines})
+    predictor = Predictor(converted.model, converted.card, CPU, "auto")
+    photo = make_photo(65, 65)
+    assert not predictor._network.engine.takes_steps(65, 65)
+    first = predictor(photo)
+    assert predictor.engine == INT8
+    assert predictor._network.engine.takes_steps(65, 65)
+    assert not predictor._network.engine.takes_steps(650, 65)  # of another class, which may be quicker elsewhere
+    assert np.array_equal(predictor(photo).labels, first.labels)
+
+
 def test_a_size_that_keeps_coming_gets_a_graph_of_its_own_and_the_same_logits(converted, monkeypatch):
     needs_int8()
     from atrous.inference.engines import openvino
@@ -164,8 +230,11 @@ def test_auto_tries_8_bits_where_the_model_was_trained_for_them(converted):
 
 def test_steps_of_another_model_are_refused(converted):
     other = replace(converted.card.quantisation, weights={"backbone.no_such": (1.0,)})
-    with pytest.raises(AtrousError, match=r"a quantisation of backbone\.no_such, which the model does not have"):
+    refused = pytest.raises(AtrousError, match=r"a quantisation of backbone\.no_such, which the model does not have")
+    with refused:
         quantised(converted.model, other)
+    with refused:
+        openvino_int8.OpenVinoInt8(converted.model, other)
 
 
 @pytest.mark.slow

@@ -166,7 +166,7 @@ class Labelling:
         width = max(photo.shape[1] for photo in photos)
         network = self._network
         size = network.padded(height, width)
-        logits = network.coarse_logits(network.normalise(photos, size))
+        logits = network.of_photos(photos, size)
         labels = upsample_argmax(logits, size, network.model.align_corners, crop=(height, width)).cpu().numpy()
         return [
             Labelled(of_one[: photo.shape[0], : photo.shape[1]].copy(), None)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atrous.inference.engines import LiveEngine
+from atrous.inference.engines.quantised import to_steps
 from atrous.models import SegmentationModel
-from atrous.weights.quantisation import Quantisation
+from atrous.weights.quantisation import INPUT, Quantisation
 
 Image = NDArray[np.uint8]
 
@@ -43,6 +45,7 @@ class Network:
         model.to(device=device, memory_format=self._layout)  # type: ignore[call-overload]
         self.model = model.eval()
         scale = 1 / np.asarray(std, dtype=np.float64)
+        self._steps = quantisation and quantisation.activations.get(INPUT)
         self._scale, self._offset = (scale / 255).astype(np.float32), (-np.asarray(mean) * scale).astype(np.float32)
 
     @property
@@ -72,17 +75,38 @@ class Network:
         """
         batch = np.empty((len(photos), *size, 3), dtype=np.float32)
         for slot, photo in zip(batch, photos, strict=True):
-            height, width, _ = photo.shape
             if "numba" in sys.modules:  # quicker, but nothing that a first photo waits for
                 from atrous.ops.normalise_cpu import normalise
 
                 normalise(photo, self._scale, self._offset, slot)
             else:
-                table = np.arange(256, dtype=np.float32)[:, None] * self._scale + self._offset
-                cv2.LUT(np.ascontiguousarray(photo), table[None], dst=slot[:height, :width])
-            slot[height:] = 0
-            slot[:height, width:] = 0
+                _look_up(photo, self._table(), slot)
+            _fill_around(photo, 0, slot)
         return torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).contiguous(memory_format=self._layout)
+
+    def of_photos(self, photos: Sequence[Image], size: tuple[int, int]) -> Tensor:
+        """The coarse logits of what `normalise` gives."""
+        if self._steps and self.engine.takes_steps(*size):
+            return self.coarse_logits(self._in_steps(photos, size, *self._steps))
+        return self.coarse_logits(self.normalise(photos, size))
+
+    def _in_steps(self, photos: Sequence[Image], size: tuple[int, int], step: float, zero_point: int) -> Tensor:
+        """What `normalise` gives, in uint8 steps."""
+        batch = np.empty((len(photos), *size, 3), dtype=np.uint8)
+        for slot, photo in zip(batch, photos, strict=True):
+            if "numba" in sys.modules:
+                from atrous.ops.normalise_cpu import normalise_to_steps
+
+                normalise_to_steps(photo, self._scale, self._offset, step, zero_point, slot)
+            else:
+                _look_up(photo, to_steps(torch.from_numpy(self._table()), step, zero_point).numpy(), slot)
+            _fill_around(photo, zero_point, slot)
+        return torch.from_numpy(batch).permute(0, 3, 1, 2)
+
+    def _table(self) -> NDArray[np.float32]:
+        """256×3: what stands for each value of each channel."""
+        table: NDArray[np.float32] = np.arange(256, dtype=np.float32)[:, None] * self._scale + self._offset
+        return table
 
     def pad(self, x: Tensor) -> Tensor:
         """Zeros on the right and at the bottom, up to `padded`."""
@@ -97,3 +121,14 @@ class Network:
         if self.one_by_one and len(x) > 1:
             return torch.cat([self.engine.coarse_logits(one[None]) for one in x])
         return self.engine.coarse_logits(x)
+
+
+def _look_up(photo: Image, table: NDArray[Any], slot: NDArray[Any]) -> None:
+    height, width, _ = photo.shape
+    cv2.LUT(np.ascontiguousarray(photo), table[None], dst=slot[:height, :width])
+
+
+def _fill_around(photo: Image, value: int, slot: NDArray[Any]) -> None:
+    height, width, _ = photo.shape
+    slot[height:] = value
+    slot[:height, width:] = value

@@ -25,9 +25,9 @@ _ROUNDS = 3
 _LONGEST = 10.0  # seconds in all: large photos on slow machines get fewer rounds
 
 
-def size_class(x: Tensor) -> int:
+def size_class(height: int, width: int) -> int:
     """Photos of one class differ by less than four times in their pixels."""
-    return (x.shape[-2] * x.shape[-1]).bit_length() // 2
+    return (height * width).bit_length() // 2
 
 
 def situation(model: SegmentationModel, device: torch.device, names: list[str], size: int) -> str:

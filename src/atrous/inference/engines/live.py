@@ -23,7 +23,7 @@ from atrous.inference.engines.names import (
 from atrous.inference.engines.still import state_of
 from atrous.inference.lanes import lanes_here
 from atrous.models import SegmentationModel
-from atrous.weights.quantisation import Quantisation
+from atrous.weights.quantisation import INPUT, Quantisation
 
 _Place: TypeAlias = tuple[int, int]  # a thread's number of torch's threads and of lanes
 
@@ -65,8 +65,13 @@ class LiveEngine:
         self._lock = threading.RLock()
 
     def coarse_logits(self, x: Tensor) -> Tensor:
-        """float32 N×K×h×w on the device, of normalised and padded float32 N×3×H×W."""
+        """float32 N×K×h×w on the device, of normalised and padded float32 N×3×H×W; or see `takes_steps`."""
         return self._current(x).coarse_logits(x)
+
+    def takes_steps(self, height: int, width: int) -> bool:
+        """Whether x of that size may come as uint8, in the quantisation's steps; never before that is known."""
+        name = self._chosen.get((auto.size_class(height, width), _here()), self._asked)
+        return name == INT8 and self._quantisation is not None and INPUT in self._quantisation.activations
 
     def _current(self, x: Tensor) -> Engine:
         with self._lock:
@@ -87,7 +92,7 @@ class LiveEngine:
         return self._engines[key]
 
     def _choose(self, x: Tensor) -> str:
-        size, place = auto.size_class(x), _here()
+        size, place = auto.size_class(*x.shape[-2:]), _here()
         if (size, place) not in self._chosen:
             names = usable(self._device, self._model, self._quantisation)
             if self._asked == AUTO_FLOAT32:

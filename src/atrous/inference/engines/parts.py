@@ -11,9 +11,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from atrous.layers import ASPP, AtrousConv2d, ConvNormAct, Decoder, PlainSeparableConv, SeparableConv
+from atrous.layers import ASPP, AtrousConv2d, Decoder, SeparableConv
 from atrous.models import SegmentationModel
 from atrous.ops import resize
+from atrous.weights.quantisation import Quantisation
 
 
 def in_parts(model: SegmentationModel) -> SegmentationModel:
@@ -25,24 +26,59 @@ def in_parts(model: SegmentationModel) -> SegmentationModel:
     for name, module in list(model.named_modules()):
         if isinstance(module, Decoder):
             model.set_submodule(name, _Decoder(module))
-        elif isinstance(module, ASPP) and module.image_pooling is not None and module.project.conv.reach == 0:
+    return pooled_in_parts(model)
+
+
+def pooled_in_parts(model: SegmentationModel) -> SegmentationModel:
+    """Rewrites ASPP alone: in 8 bits a copy of the decoder's maps takes less than a sum, which is not in 8 bits."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ASPP) and module.image_pooling is not None and module.project.conv.reach == 0:
             model.set_submodule(name, _ASPP(module))
     return model
+
+
+def steps_in_parts(quantisation: Quantisation, model: SegmentationModel) -> Quantisation:
+    """A model's steps for what `pooled_in_parts` made of it: those of a layer's convolution hold for both its parts."""
+    of_two = [name for name, module in model.named_modules() if isinstance(module, _OfTwo)]
+
+    def names(name: str) -> list[str]:
+        whole = next((whole for whole in of_two if name.startswith(f"{whole}.")), None)
+        if whole is None:
+            return [name]
+        return [f"{whole}.{part}{name.removeprefix(whole)}" for part in ("first", "second")]
+
+    return Quantisation(
+        {own: step for name, step in quantisation.activations.items() for own in names(name)},
+        {own: steps for name, steps in quantisation.weights.items() for own in names(name)},
+        {own: step for name, step in quantisation.inputs.items() for own in names(name)},
+    )
 
 
 class _ASPP(nn.Module):
     def __init__(self, aspp: ASPP) -> None:
         super().__init__()
         assert aspp.image_pooling is not None
-        self.branches = nn.ModuleList([aspp.pointwise, *aspp.atrous])
-        self.pool = aspp.image_pooling.project
-        self.project = _OfTwo(aspp.project, aspp.channels * len(self.branches))
+        self.pointwise, self.atrous = aspp.pointwise, aspp.atrous
+        self.image_pooling = _Pooling(aspp.image_pooling.project)
+        self.project = _OfTwo(aspp.project, aspp.channels * (1 + len(aspp.atrous)))
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = [branch(x) for branch in self.branches]
-        pooled = self.pool(x.mean((2, 3), keepdim=True))
+        maps = [self.pointwise(x), *(branch(x) for branch in self.atrous)]
+        pooled = self.image_pooling(x)
         projected: Tensor = self.project(torch.cat(maps, 1) if len(maps) > 1 else maps[0], pooled)
         return projected
+
+
+class _Pooling(nn.Module):
+    """`ImagePooling` that is not spread over the map."""
+
+    def __init__(self, project: nn.Module) -> None:
+        super().__init__()
+        self.project = project
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled: Tensor = self.project(x.mean((2, 3), keepdim=True))
+        return pooled
 
 
 class _Decoder(nn.Module):
@@ -50,7 +86,7 @@ class _Decoder(nn.Module):
         super().__init__()
         self.low_level, self.align_corners = decoder.low_level, decoder.align_corners
         first, *rest = decoder.fuse
-        _, conv, _ = _layers(first)
+        _, conv = _convolutions(first)
         self.join = _OfTwo(first, conv.in_channels - decoder.low_level.conv.out_channels)
         self.fuse = nn.Sequential(*rest)
 
@@ -71,11 +107,8 @@ class _OfTwo(nn.Module):
 
     def __init__(self, layer: nn.Module, channels: int) -> None:
         super().__init__()
-        depthwise, conv, self.act = _layers(layer)
-        self.first, self.second = (
-            nn.Sequential(*(_channels(each, part) for each in depthwise), _inputs(conv, part))
-            for part in (slice(channels), slice(channels, None))
-        )
+        self.first, self.second = _part(layer, slice(channels)), _part(layer, slice(channels, None))
+        self.act = _last(layer).get_submodule("act")
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         # The smaller one is there first, for the larger convolution to add as it writes.
@@ -84,33 +117,32 @@ class _OfTwo(nn.Module):
         return summed
 
 
-def _layers(layer: nn.Module) -> tuple[list[nn.Module], AtrousConv2d, nn.Module]:
-    """What it does to each channel by itself, then its convolution over all of them, then its activation."""
-    if isinstance(layer, SeparableConv):
-        return [layer.depthwise.conv, layer.depthwise.act], layer.pointwise.conv, layer.pointwise.act
-    if isinstance(layer, PlainSeparableConv):
-        return [layer.depthwise], layer.pointwise, layer.act
-    assert isinstance(layer, ConvNormAct)
-    return [], layer.conv, layer.act
+def _part(layer: nn.Module, channels: slice) -> nn.Module:
+    """What a layer makes of some of its channels, before its last activation; the bias goes with the first ones."""
+    part = copy.deepcopy(layer)
+    depthwise, conv = _convolutions(part)
+    for each in depthwise:
+        each.weight = _kept(each.weight[channels])
+        each.bias = None if each.bias is None else _kept(each.bias[channels])
+        each.in_channels = each.out_channels = each.groups = len(each.weight)
+    conv.weight = _kept(conv.weight[:, channels])
+    conv.in_channels = conv.weight.shape[1]
+    if channels.start:
+        conv.bias = None
+    _last(part).act = nn.Identity()
+    return part
 
 
-def _channels(module: nn.Module, part: slice) -> nn.Module:
-    """Of a depthwise convolution, that of some channels; an activation is the same for all."""
-    if not isinstance(module, AtrousConv2d):
-        return module
-    own = copy.deepcopy(module)
-    own.weight = nn.Parameter(module.weight[part].clone(), requires_grad=False)
-    if module.bias is not None:
-        own.bias = nn.Parameter(module.bias[part].clone(), requires_grad=False)
-    own.in_channels = own.out_channels = own.groups = len(own.weight)
-    return own
+def _kept(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values.detach().clone(), requires_grad=False)
 
 
-def _inputs(conv: AtrousConv2d, part: slice) -> AtrousConv2d:
-    """Of a convolution, that of some input channels; the bias goes with the first."""
-    own = copy.deepcopy(conv)
-    own.weight = nn.Parameter(conv.weight[:, part].clone(), requires_grad=False)
-    if part.start:
-        own.bias = None
-    own.in_channels = own.weight.shape[1]
-    return own
+def _convolutions(layer: nn.Module) -> tuple[list[AtrousConv2d], AtrousConv2d]:
+    """Those of each channel by itself, and the one over all of them that follows."""
+    *depthwise, conv = (module for module in layer.modules() if isinstance(module, AtrousConv2d))
+    return depthwise, conv
+
+
+def _last(layer: nn.Module) -> nn.Module:
+    """What of the layer holds its last activation."""
+    return layer.pointwise if isinstance(layer, SeparableConv) else layer

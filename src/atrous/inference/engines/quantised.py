@@ -25,18 +25,19 @@ def quantised(model: SegmentationModel, quantisation: Quantisation) -> Segmentat
     Raises:
         AtrousError: steps of a module that the model does not have.
     """
-    twin = folded(model)
+    return rounded(folded(model), quantisation)
+
+
+def rounded(twin: SegmentationModel, quantisation: Quantisation) -> SegmentationModel:
+    """Has a model without batch norm round its results and weights, in place, and returns it."""
+    refuse_unknown(quantisation, twin)
     modules = dict(twin.named_modules())
-    named = quantisation.activations.keys() | quantisation.inputs.keys() | quantisation.weights.keys()
-    unknown = named - modules.keys()
-    if unknown:
-        raise AtrousError(f"the model's card has a quantisation of {min(unknown)}, which the model does not have")
     for name, (step, zero_point) in quantisation.activations.items():
-        rounded = _rounding(step, zero_point)
+        rounding = _rounding(step, zero_point)
         if name == INPUT:
-            _round_input(twin.backbone, rounded)
+            _round_input(twin.backbone, rounding)
         else:
-            modules[name].register_forward_hook(lambda _, inputs, result, rounded=rounded: _first(rounded, result))
+            modules[name].register_forward_hook(lambda _, inputs, result, rounding=rounding: _first(rounding, result))
     for name, (step, zero_point) in quantisation.inputs.items():
         _round_input(modules[name], _rounding(step, zero_point))
     for name, steps in quantisation.weights.items():
@@ -47,6 +48,24 @@ def quantised(model: SegmentationModel, quantisation: Quantisation) -> Segmentat
         if isinstance(module, ImagePooling):
             module.register_forward_hook(_spread)
     return twin
+
+
+def refuse_unknown(quantisation: Quantisation, model: SegmentationModel) -> None:
+    """Raises an AtrousError where there are steps of a module that the model does not have."""
+    named = quantisation.activations.keys() | quantisation.inputs.keys() | quantisation.weights.keys()
+    unknown = named - {name for name, _ in model.named_modules()}
+    if unknown:
+        raise AtrousError(f"the model's card has a quantisation of {min(unknown)}, which the model does not have")
+
+
+def to_steps(x: Tensor, step: float, zero_point: int) -> Tensor:
+    """The uint8 steps to which numbers are rounded, as torch's `fake_quantize_per_tensor_affine` does it."""
+    return x.mul(1 / step).round_().add_(zero_point).clamp_(0, 255).to(torch.uint8)
+
+
+def from_steps(steps: Tensor, step: float, zero_point: int) -> Tensor:
+    """The float32 numbers that they stand for."""
+    return steps.float().sub_(zero_point).mul_(step)
 
 
 class _RoundedWeight(nn.Module):
@@ -70,13 +89,13 @@ def _rounding(step: float, zero_point: int) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.fake_quantize_per_tensor_affine(x, step, zero_point, 0, 255)
 
 
-def _round_input(module: nn.Module, rounded: Callable[[Tensor], Tensor]) -> None:
-    module.register_forward_pre_hook(lambda _, inputs: (rounded(inputs[0]),))
+def _round_input(module: nn.Module, rounding: Callable[[Tensor], Tensor]) -> None:
+    module.register_forward_pre_hook(lambda _, inputs: (rounding(inputs[0]),))
 
 
-def _first(rounded: Callable[[Tensor], Tensor], result: Any) -> Any:
+def _first(rounding: Callable[[Tensor], Tensor], result: Any) -> Any:
     """A module's result, or the first of its results, rounded."""
-    return (rounded(result[0]), *result[1:]) if isinstance(result, tuple) else rounded(result)
+    return (rounding(result[0]), *result[1:]) if isinstance(result, tuple) else rounding(result)
 
 
 def _spread(_: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:
