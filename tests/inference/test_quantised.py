@@ -150,11 +150,13 @@ def test_in_parts_the_pooled_branch_is_rounded_as_it_was(name):
         assert deviation(twin.coarse_logits(x), expected) < deviation(model.coarse_logits(x), expected) / 5
 
 
-def test_photos_in_steps_give_what_their_numbers_give(converted, make_photo, monkeypatch):
-    """With padding, by numba and without it."""
+@pytest.mark.parametrize("mean", [None, (0.485, 0.456, 0.406)])
+def test_photos_in_steps_give_what_their_numbers_give(converted, make_photo, monkeypatch, mean):
+    """With padding, by numba and without it; and where a photo's bytes are the steps themselves."""
     needs_int8()
-    predictor = Predictor(converted.model, converted.card, CPU, INT8)
-    network, photo = predictor._network, make_photo(49, 70)
+    card = converted.card if mean is None else replace(converted.card, mean=mean)
+    network, photo = Predictor(converted.model, card, CPU, INT8)._network, make_photo(49, 70)
+    assert network._is_in_steps is (mean is None)
     for there in (True, False):
         if there:
             monkeypatch.setitem(sys.modules, "numba", numba)

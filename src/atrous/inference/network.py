@@ -47,6 +47,9 @@ class Network:
         scale = 1 / np.asarray(std, dtype=np.float64)
         self._steps = quantisation and quantisation.activations.get(INPUT)
         self._scale, self._offset = (scale / 255).astype(np.float32), (-np.asarray(mean) * scale).astype(np.float32)
+        # Photos' bytes may be those steps themselves, as for Google's quantised models.
+        same = self._steps and (self._table_of_steps(*self._steps) == np.arange(256)[:, None]).all()
+        self._is_in_steps = bool(same)
 
     @property
     def one_by_one(self) -> bool:
@@ -94,14 +97,21 @@ class Network:
         """What `normalise` gives, in uint8 steps."""
         batch = np.empty((len(photos), *size, 3), dtype=np.uint8)
         for slot, photo in zip(batch, photos, strict=True):
-            if "numba" in sys.modules:
+            height, width, _ = photo.shape
+            if self._is_in_steps:
+                slot[:height, :width] = photo
+            elif "numba" in sys.modules:
                 from atrous.ops.normalise_cpu import normalise_to_steps
 
                 normalise_to_steps(photo, self._scale, self._offset, step, zero_point, slot)
             else:
-                _look_up(photo, to_steps(torch.from_numpy(self._table()), step, zero_point).numpy(), slot)
+                _look_up(photo, self._table_of_steps(step, zero_point), slot)
             _fill_around(photo, zero_point, slot)
         return torch.from_numpy(batch).permute(0, 3, 1, 2)
+
+    def _table_of_steps(self, step: float, zero_point: int) -> NDArray[np.uint8]:
+        table: NDArray[np.uint8] = to_steps(torch.from_numpy(self._table()), step, zero_point).numpy()
+        return table
 
     def _table(self) -> NDArray[np.float32]:
         """256×3: what stands for each value of each channel."""
