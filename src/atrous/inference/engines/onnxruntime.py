@@ -1,5 +1,6 @@
 """ONNX Runtime on the CPU."""
 
+import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor
@@ -21,5 +22,5 @@ class OnnxRuntime:
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def coarse_logits(self, x: Tensor) -> Tensor:
-        (logits,) = self._session.run(None, {"x": x.contiguous().numpy()})
+        (logits,) = self._session.run(None, {"x": np.ascontiguousarray(x.numpy())})
         return torch.from_numpy(logits)
