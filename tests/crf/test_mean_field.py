@@ -1,5 +1,8 @@
 """The papers' CRF: against brute force, against the plain form of itself, and against pydensecrf."""
 
+import subprocess
+import sys
+
 import brute_force
 import numpy as np
 import pytest
@@ -173,3 +176,26 @@ def test_the_gpu_equals_the_cpu(make_scene):
     unary, image = make_scene(5, 40, 50)
     there = mean_field(torch.from_numpy(unary).cuda(), torch.from_numpy(image))
     np.testing.assert_allclose(there.cpu().numpy(), mean_field(unary, image), atol=3e-4)
+
+
+def test_once_prepared_nothing_is_left_to_compile():
+    """In a process of its own, where no other test has compiled anything."""
+    script = """
+import sys
+import numpy as np
+from atrous.crf import mean_field, prepare
+prepare(device="meta")
+assert "numba" not in sys.modules
+prepare()
+from numba.core.dispatcher import Dispatcher
+modules = [module for name, module in sys.modules.items() if name.startswith("atrous.")]
+loops = {id(each): each for module in modules for each in vars(module).values() if isinstance(each, Dispatcher)}
+compiled = {each.py_func.__qualname__: len(each.signatures) for each in loops.values()}
+random = np.random.default_rng(1)
+image = random.integers(0, 256, (47, 66, 3), np.uint8)
+for prune in (0.0, 0.01):
+    mean_field(random.random((5, 47, 66), dtype=np.float32), image, prune=prune)
+assert compiled == {each.py_func.__qualname__: len(each.signatures) for each in loops.values()}
+assert sum(map(bool, compiled.values())) > 5
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

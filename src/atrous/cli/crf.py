@@ -34,7 +34,7 @@ def fit(
     chosen = parse_scales(scales)
 
     from atrous.cli.progress import report
-    from atrous.crf import parse_crf
+    from atrous.crf import parse_crf, prepare
     from atrous.data import open_dataset
     from atrous.evaluation.fit_crf import fit_crf
     from atrous.inference import load
@@ -45,6 +45,8 @@ def fit(
     with report(count) as lines:
         lines.begin(f"loading {model}")
         predictor = load(model, device, progress=lines.fetched)
+        lines.begin("preparing the CRF")
+        prepare(first, predictor.device)
         lines.begin("searching")
         found = fit_crf(
             predictor,

@@ -71,7 +71,7 @@ def evaluate(
 
     from atrous.cli.progress import Report
     from atrous.cli.progress import report as progress
-    from atrous.crf import parse_crf
+    from atrous.crf import parse_crf, prepare
     from atrous.evaluation import Windows, mask_writer, write_report
     from atrous.evaluation import evaluate as score
     from atrous.evaluation.evaluate import predict_all
@@ -80,9 +80,10 @@ def evaluate(
     from atrous.ops import keep_freed_memory
 
     windows = Windows(window, stride or 0) if window is not None else None
+    refinement = None if crf is None else parse_crf(crf)
     options: Keywords = {"scales": chosen, "flip": flip}
-    if crf is not None:
-        options["crf"] = parse_crf(crf)
+    if refinement:
+        options["crf"] = refinement
     dataset = _open(data, split, unlabelled=save_masks is not None)
     if not _labelled(dataset) and (report or trimap or boundary or calibration or json):
         raise AtrousError(
@@ -101,6 +102,9 @@ def evaluate(
         predictor = load(model, own_device(device), engine=engine or fitting, progress=lines.fetched)
         if output_stride is not None:
             predictor.model.set_output_stride(output_stride)
+        if refinement:
+            lines.begin("preparing the CRF")
+            prepare(refinement, predictor.device)
         seen = mask_writer(save_masks, format, predictor.classes, dataset) if save_masks else None
         if seen and not _labelled(dataset):
             lines.begin("predicting")

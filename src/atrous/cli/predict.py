@@ -92,6 +92,7 @@ def predict(
             lines.line(f"atrous: {failure}", err=True)
         lines.begin(f"loading {model}")
         from atrous.cli.writing import Kept, Written, write_behind
+        from atrous.crf import parse_crf, prepare
         from atrous.inference import Failure, load
         from atrous.ops import keep_freed_memory
         from atrous.weights import open_model
@@ -109,6 +110,9 @@ def predict(
             chosen = engine or ("auto" if len(photos) >= _WORTH_MEASURING else "torch")
             keep_freed_memory()
             predictor = load(model, device, engine=chosen, progress=lines.fetched)
+            if crf is not None:
+                lines.begin("preparing the CRF")
+                prepare(parse_crf(crf), predictor.device)
             paths = [photo.path for photo in photos]
             outcomes = write_behind(photos, files, predictor.timed_stream(paths, lines.advance, **options))
         lines.begin("predicting")

@@ -2,7 +2,7 @@
 
 from atrous.crf.dense import DenseCRF
 from atrous.crf.layer import CRFAsRNN
-from atrous.crf.mean_field import mean_field
+from atrous.crf.mean_field import mean_field, prepare
 from atrous.crf.params import NAMED, CRFParams, parse_crf
 from atrous.crf.unary import unary_from_labels, unary_from_logits, unary_from_probabilities
 
@@ -13,6 +13,7 @@ __all__ = [
     "DenseCRF",
     "mean_field",
     "parse_crf",
+    "prepare",
     "unary_from_labels",
     "unary_from_logits",
     "unary_from_probabilities",

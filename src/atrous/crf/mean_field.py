@@ -11,6 +11,8 @@ from atrous.crf.dense import check_iterations, check_unary, dense_crf
 from atrous.crf.params import CRFParams
 from atrous.errors import AtrousError
 
+_SMALL = 16  # pixels a side
+
 ArrayOrTensor = TypeVar("ArrayOrTensor", NDArray[Any], Tensor)
 
 
@@ -57,6 +59,20 @@ def mean_field(
         infer = _on_cpu if batch.device.type == "cpu" and dtype == torch.float32 else _anywhere
         result = infer(batch, images, params or CRFParams(), iterations, prune).view(given.shape)
     return result.numpy() if isinstance(unary, np.ndarray) else result
+
+
+def prepare(params: CRFParams | None = None, device: torch.device | str = "cpu") -> None:
+    """Makes the CPU's loops ready, which the first inference would wait for: they are compiled once a machine, in 8 s.
+
+    Args:
+        params: those of the inference to come.
+        device: where that will be; there is nothing to do on others.
+    """
+    if torch.device(device).type != "cpu":
+        return
+    random = np.random.default_rng(0)
+    unary = random.random((2, _SMALL, _SMALL), dtype=np.float32)
+    mean_field(unary, random.integers(0, 256, (_SMALL, _SMALL, 3), np.uint8), params, prune=0.01)
 
 
 def _on_cpu(batch: Tensor, images: Tensor, params: CRFParams, iterations: int, prune: float) -> Tensor:
