@@ -1,6 +1,7 @@
 """8 bits by calibration: every convolution gets rounded numbers, by steps that fit, and what that costs is told."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,32 @@ def test_every_convolution_takes_and_multiplies_whole_steps(name):
     assert len(kinds) > 20
     assert max(kinds.values()) <= 256
     assert 0 < deviation(rounded, exact) < 0.5  # random networks forgive little
+
+
+@pytest.mark.parametrize("name", ["deeplabv3_mobilenet_v2_050", "deeplabv3plus_mobilenet_v3_small"])
+def test_rounded_weights_leave_means_where_they_were(name):
+    """Each convolution by itself, on what it was shown; and so the network's result is nearer to the exact one."""
+    model = randomise(create_model(name, num_classes=5)).float()
+    x = image(65, 97).float() + 1
+    steps = find_steps(model, lambda folded_one: folded_one.coarse_logits(x))
+    exact = folded(model)
+    corrected, plain = (
+        quantised(model, replace(steps, activations={}, inputs={}, shifts=shifts)) for shifts in (steps.shifts, {})
+    )
+    assert steps.shifts.keys() == steps.weights.keys()
+    taken = {}
+    for each, module in exact.named_modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):  # a larger one sees the border as well
+            module.register_forward_pre_hook(lambda _, inputs, name=each: taken.update({name: inputs[0]}))
+    with torch.inference_mode():
+        expected = exact.coarse_logits(x)
+        assert len(taken) > 10
+        for each, given in taken.items():
+            mean, *others = (net.get_submodule(each)(given).mean((0, 2, 3)) for net in (exact, corrected, plain))
+            errors = [float((other - mean).norm() / mean.norm()) for other in others]
+            assert errors[0] < 1e-4
+            assert errors[0] < errors[1] / 10
+        assert deviation(corrected.coarse_logits(x), expected) < 0.8 * deviation(plain.coarse_logits(x), expected)
 
 
 def test_what_a_shortcut_takes_is_rounded_once_where_it_is_made():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from atrous.export.places import Places, places
 from atrous.inference.engines.folding import folded
+from atrous.inference.engines.quantised import RoundedWeight
 from atrous.models import SegmentationModel
 from atrous.weights.quantisation import INPUT, Quantisation
 
@@ -22,7 +23,8 @@ def find_steps(model: SegmentationModel, show: Callable[[SegmentationModel], Non
     """Steps for each tensor that goes into a convolution, and for each output channel of each convolution.
 
     An activation's range is the one that rounds what was seen with the least squared error, the values cut off at its
-    ends counted in. A weight's largest is 127 steps.
+    ends counted in. A weight's largest is 127 steps. What the weights' rounding adds to a channel on average, by the
+    means of what was seen, is taken off again.
 
     Args:
         show: runs a model on the photos: it is given one like `model`, with its batch norm folded.
@@ -30,12 +32,15 @@ def find_steps(model: SegmentationModel, show: Callable[[SegmentationModel], Non
     twin = folded(model)
     where = places(twin)
     seen = _watch(twin, where)
-    show(twin)
     convolutions = {name: module for name, module in twin.named_modules() if isinstance(module, nn.Conv2d)}
+    means = {name: _Mean(module) for name, module in convolutions.items()}
+    show(twin)
+    weights = {name: _weight_steps(module.weight) for name, module in convolutions.items()}
     return Quantisation(
         {name: _step(name, seen[True, name]) for name in where.results},
-        {name: _weight_steps(module.weight) for name, module in convolutions.items()},
+        weights,
         {name: seen[False, name].step() for name in where.inputs},
+        {name: _shift(module, weights[name], means[name].of_channels) for name, module in convolutions.items()},
     )
 
 
@@ -93,6 +98,31 @@ def _step(name: str, values: Values) -> tuple[float, int]:
 def _weight_steps(weight: Tensor) -> tuple[float, ...]:
     largest = weight.abs().amax((1, 2, 3)) / _LARGEST
     return tuple(torch.where(largest > 0, largest, 1.0).tolist())
+
+
+class _Mean:
+    """The mean of each of a convolution's input channels, over all that comes."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        self._sum, self._calls = torch.zeros(conv.in_channels, dtype=torch.float64), 0
+        conv.register_forward_pre_hook(lambda _, inputs: self._add(inputs[0]))
+
+    def _add(self, x: Tensor) -> None:
+        self._sum += x.detach().mean((0, 2, 3))
+        self._calls += 1
+
+    @property
+    def of_channels(self) -> Tensor:
+        return self._sum / max(1, self._calls)
+
+
+def _shift(conv: nn.Conv2d, steps: tuple[float, ...], means: Tensor) -> tuple[float, ...]:
+    """What makes up for rounding a convolution's weights, as if its input were the means everywhere."""
+    weight = conv.weight.detach()
+    rounded = RoundedWeight(weight, torch.tensor(steps))(weight)
+    errors = (rounded - weight).double().sum((2, 3)).view(conv.groups, -1, weight.shape[1])
+    added = (errors @ means.view(conv.groups, -1, 1)).flatten()
+    return tuple(float(f"{-each:.6g}") for each in added.tolist())
 
 
 def _watch(model: SegmentationModel, where: Places) -> dict[tuple[bool, str], Values]:

@@ -18,22 +18,30 @@ class Quantisation:
             in 0..255 that stands for 0.
         weights: by the name of a convolution: one step, or one for each of its output channels.
         inputs: as `activations`, by the name of the module whose input is rounded: for what no module gives.
+        shifts: by the name of a convolution: what is added to each of its output channels to make up for what rounded
+            weights add to them on average (Nagel et al., arXiv 1906.04721, section 4.2 "Bias correction").
     """
 
     activations: Steps
     weights: Mapping[str, tuple[float, ...]]
     inputs: Steps = field(default_factory=dict)
+    shifts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `config.json` holds them."""
         values = {"activations": dict(self.activations), "weights": dict(self.weights)}
-        return values | ({"inputs": dict(self.inputs)} if self.inputs else {})
+        may_lack = {"inputs": dict(self.inputs), "shifts": dict(self.shifts)}
+        return values | {name: each for name, each in may_lack.items() if each}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Quantisation":
-        weights = {name: tuple(float(step) for step in steps) for name, steps in values["weights"].items()}
-        return cls(_steps(values["activations"]), weights, _steps(values.get("inputs", {})))
+        weights, shifts = (_floats(values.get(name, {})) for name in ("weights", "shifts"))
+        return cls(_steps(values["activations"]), weights, _steps(values.get("inputs", {})), shifts)
 
 
 def _steps(values: Mapping[str, Any]) -> Steps:
     return {name: (float(step), int(zero)) for name, (step, zero) in values.items()}
+
+
+def _floats(values: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(float(each) for each in of_one) for name, of_one in values.items()}

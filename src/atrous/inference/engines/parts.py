@@ -51,6 +51,7 @@ def steps_in_parts(quantisation: Quantisation, model: SegmentationModel) -> Quan
         {own: step for name, step in quantisation.activations.items() for own in names(name)},
         {own: steps for name, steps in quantisation.weights.items() for own in names(name)},
         {own: step for name, step in quantisation.inputs.items() for own in names(name)},
+        {names(name)[0]: shift for name, shift in quantisation.shifts.items()},  # as the bias, with the first part
     )
 
 

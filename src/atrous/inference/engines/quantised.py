@@ -43,7 +43,12 @@ def rounded(twin: SegmentationModel, quantisation: Quantisation) -> Segmentation
     for name, steps in quantisation.weights.items():
         conv = modules[name]
         assert isinstance(conv, nn.Conv2d)
-        parametrize.register_parametrization(conv, "weight", _RoundedWeight(conv.weight, torch.tensor(steps)))
+        parametrize.register_parametrization(conv, "weight", RoundedWeight(conv.weight, torch.tensor(steps)))
+    for name, shift in quantisation.shifts.items():
+        conv = modules[name]
+        assert isinstance(conv, nn.Conv2d)
+        bias = torch.tensor(shift) if conv.bias is None else conv.bias + torch.tensor(shift)
+        conv.bias = nn.Parameter(bias, requires_grad=False)
     for module in modules.values():
         if isinstance(module, ImagePooling):
             module.register_forward_hook(_spread)
@@ -52,7 +57,8 @@ def rounded(twin: SegmentationModel, quantisation: Quantisation) -> Segmentation
 
 def refuse_unknown(quantisation: Quantisation, model: SegmentationModel) -> None:
     """Raises an AtrousError where there are steps of a module that the model does not have."""
-    named = quantisation.activations.keys() | quantisation.inputs.keys() | quantisation.weights.keys()
+    each_kind = quantisation.activations, quantisation.inputs, quantisation.weights, quantisation.shifts
+    named = {name for kind in each_kind for name in kind}
     unknown = named - {name for name, _ in model.named_modules()}
     if unknown:
         raise AtrousError(f"the model's card has a quantisation of {min(unknown)}, which the model does not have")
@@ -68,7 +74,7 @@ def from_steps(steps: Tensor, step: float, zero_point: int) -> Tensor:
     return steps.float().sub_(zero_point).mul_(step)
 
 
-class _RoundedWeight(nn.Module):
+class RoundedWeight(nn.Module):
     """A kernel in whole steps. An output channel with weights beyond 127 of its steps gets larger ones."""
 
     steps: Tensor
