@@ -2,18 +2,22 @@
 
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from atrous.errors import AtrousError
 from atrous.export.compared import COMPARED_AT, Comparison, Run, compare
 from atrous.export.deployed import Deployed, Output, Size, metadata
+from atrous.export.steps import find_steps
 from atrous.inference import Predictor, load
-from atrous.models import MultiScale
+from atrous.inference.engines.folding import folded
+from atrous.inference.engines.quantised import shift_biases
+from atrous.models import MultiScale, SegmentationModel
 
 _ONNX = ("onnx", "onnxruntime")
 # The ending of each format's file, and the packages that write and run it.
@@ -143,7 +147,10 @@ def _write(
 
     photos = Calibration(Path(calibration or ""), predictor.classes, size)
     progress(f"calibrating on {len(photos)} photos")
-    quantise_onnx(graph, photos, about, path)
+    corrected = path.with_name("corrected.onnx")
+    write_onnx(Deployed(_corrected(predictor, photos), predictor.card, output, size), about, corrected)
+    quantise_onnx(corrected, photos, about, path)
+    corrected.unlink()
     progress("comparing")
     loss = photos.loss(run_onnx(path), run_onnx(graph))
     graph.unlink()
@@ -153,6 +160,20 @@ def _write(
             f"{calibration} are not what it was trained for"
         )
     return found[0], loss.agreement, loss.miou
+
+
+def _corrected(predictor: Predictor, photos: Iterable[NDArray[np.uint8]]) -> SegmentationModel:
+    """A copy whose biases make up for what rounding its weights will add: the quantiser's steps are those of ours."""
+    card = replace(predictor.card, quantisation=None)
+
+    def show(twin: SegmentationModel) -> None:
+        shown = Predictor(twin, card, "cpu")
+        for photo in photos:
+            shown(photo)
+
+    twin = folded(predictor.model)
+    shift_biases(twin, find_steps(predictor.model, show).shifts)
+    return twin
 
 
 def _compared(

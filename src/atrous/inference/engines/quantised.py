@@ -3,7 +3,7 @@
 Runtimes that compute with 8-bit integers recognise the roundings in a graph of it, and torch can run it too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,15 +44,20 @@ def rounded(twin: SegmentationModel, quantisation: Quantisation) -> Segmentation
         conv = modules[name]
         assert isinstance(conv, nn.Conv2d)
         parametrize.register_parametrization(conv, "weight", RoundedWeight(conv.weight, torch.tensor(steps)))
-    for name, shift in quantisation.shifts.items():
-        conv = modules[name]
-        assert isinstance(conv, nn.Conv2d)
-        bias = torch.tensor(shift) if conv.bias is None else conv.bias + torch.tensor(shift)
-        conv.bias = nn.Parameter(bias, requires_grad=False)
+    shift_biases(twin, quantisation.shifts)
     for module in modules.values():
         if isinstance(module, ImagePooling):
             module.register_forward_hook(_spread)
     return twin
+
+
+def shift_biases(twin: SegmentationModel, shifts: Mapping[str, Sequence[float]]) -> None:
+    """Adds to the biases of convolutions, in place, by their names."""
+    for name, shift in shifts.items():
+        conv = twin.get_submodule(name)
+        assert isinstance(conv, nn.Conv2d)
+        bias = torch.tensor(shift) if conv.bias is None else conv.bias + torch.tensor(shift)
+        conv.bias = nn.Parameter(bias, requires_grad=False)
 
 
 def refuse_unknown(quantisation: Quantisation, model: SegmentationModel) -> None:
