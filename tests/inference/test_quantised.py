@@ -90,6 +90,16 @@ def test_a_card_without_steps_does_not_speak_of_them(converted, tmp_path):
     assert "quantisation" not in json.loads((tmp_path / "config.json").read_text())
 
 
+@pytest.mark.parametrize("wrong", [[0.0, 0], [-1.0, 0], [0.1, 256], [0.1, -1], [float("nan"), 0]])
+def test_steps_that_cannot_be_are_told(converted, tmp_path, wrong):
+    save_model(converted.model, converted.card, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantisation"]["activations"]["logits"] = wrong
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(AtrousError, match=r"config\.json: .* \(quantisation of 'logits' by steps"):
+        load_model(tmp_path)
+
+
 def test_results_and_weights_are_whole_steps(converted):
     quantisation = converted.card.quantisation
     twin = quantised(converted.model, quantisation)

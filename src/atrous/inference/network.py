@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -45,11 +46,8 @@ class Network:
         model.to(device=device, memory_format=self._layout)  # type: ignore[call-overload]
         self.model = model.eval()
         scale = 1 / np.asarray(std, dtype=np.float64)
-        self._steps = quantisation and quantisation.activations.get(INPUT)
+        self._steps = quantisation.activations.get(INPUT) if quantisation else None
         self._scale, self._offset = (scale / 255).astype(np.float32), (-np.asarray(mean) * scale).astype(np.float32)
-        # Photos' bytes may be those steps themselves, as for Google's quantised models.
-        same = self._steps and (self._table_of_steps(*self._steps) == np.arange(256)[:, None]).all()
-        self._is_in_steps = bool(same)
 
     @property
     def one_by_one(self) -> bool:
@@ -108,6 +106,13 @@ class Network:
                 _look_up(photo, self._table_of_steps(step, zero_point), slot)
             _fill_around(photo, zero_point, slot)
         return torch.from_numpy(batch).permute(0, 3, 1, 2)
+
+    @cached_property
+    def _is_in_steps(self) -> bool:
+        """Whether photos' bytes are the steps themselves, as for Google's quantised models."""
+        return self._steps is not None and bool(
+            (self._table_of_steps(*self._steps) == np.arange(256, dtype=np.uint8)[:, None]).all()
+        )
 
     def _table_of_steps(self, step: float, zero_point: int) -> NDArray[np.uint8]:
         table: NDArray[np.uint8] = to_steps(torch.from_numpy(self._table()), step, zero_point).numpy()

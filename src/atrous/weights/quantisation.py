@@ -35,12 +35,17 @@ class Quantisation:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Quantisation":
-        weights, shifts = (_floats(values.get(name, {})) for name in ("weights", "shifts"))
+        """Of `to_dict`'s values; a ValueError tells which steps cannot be."""
+        weights, shifts = _floats(values["weights"]), _floats(values.get("shifts", {}))
         return cls(_steps(values["activations"]), weights, _steps(values.get("inputs", {})), shifts)
 
 
 def _steps(values: Mapping[str, Any]) -> Steps:
-    return {name: (float(step), int(zero)) for name, (step, zero) in values.items()}
+    steps = {name: (float(step), int(zero)) for name, (step, zero) in values.items()}
+    for name, (step, zero) in steps.items():
+        if not (step > 0 and 0 <= zero <= 255):
+            raise ValueError(f"quantisation of {name!r} by steps of {step:g} with {zero} for zero")
+    return steps
 
 
 def _floats(values: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
