@@ -1,6 +1,7 @@
 """Saved models: the same labels again, and one clear line for what is not a model."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,16 @@ def test_loaded_models_predict_bit_equal_labels(model, photo, tmp_path):
     from_file, card = load_model(alone)
     assert card == CARD
     assert np.array_equal(Predictor(from_file, card)(photo).labels, expected.labels)
+
+
+def test_the_configuration_has_its_numbers_in_a_line_and_its_texts_as_they_are(model, tmp_path):
+    told = {"lists": [[1, 2.5, -1e-7], [], ["[\n1,\n2\n]", "[1,  2]"], [True, None]], "ärger": "[\n3\n]"}
+    card = replace(CARD, provenance=told, description='"[\n1\n]"')
+    save_model(model, card, tmp_path / "m")
+    assert load_model(tmp_path / "m")[1] == card
+    text = (tmp_path / "m" / "config.json").read_text()
+    assert "\n  [0, 0, 255],\n" in text
+    assert "[1, 2.5, -1e-07]" in text
 
 
 def test_half_precision_keeps_batch_norm_whole_and_is_stable(model, tmp_path):

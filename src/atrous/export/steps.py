@@ -97,7 +97,7 @@ def _step(name: str, values: Values) -> tuple[float, int]:
 
 def _weight_steps(weight: Tensor) -> tuple[float, ...]:
     largest = weight.abs().amax((1, 2, 3)) / _LARGEST
-    return tuple(torch.where(largest > 0, largest, 1.0).tolist())
+    return _in_digits(torch.where(largest > 0, largest, 1.0), 9)  # by which float32 is known to the bit
 
 
 class _Mean:
@@ -122,7 +122,11 @@ def _shift(conv: nn.Conv2d, steps: tuple[float, ...], means: Tensor) -> tuple[fl
     rounded = RoundedWeight(weight, torch.tensor(steps))(weight)
     errors = (rounded - weight).double().sum((2, 3)).view(conv.groups, -1, weight.shape[1])
     added = (errors @ means.view(conv.groups, -1, 1)).flatten()
-    return tuple(float(f"{-each:.6g}") for each in added.tolist())
+    return _in_digits(-added, 6)
+
+
+def _in_digits(values: Tensor, digits: int) -> tuple[float, ...]:
+    return tuple(float(f"{each:.{digits}g}") for each in values.tolist())
 
 
 def _watch(model: SegmentationModel, where: Places) -> dict[tuple[bool, str], Values]:

@@ -4,6 +4,7 @@ The safetensors file carries the same configuration in its header, so that it ca
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def save_model(
     directory = Path(directory)
     if len(card.classes) != model.num_classes:
         raise WeightsError(f"the model has {model.num_classes} classes, its card names {len(card.classes)}")
-    config = json.dumps({"model": model.config, **card.to_dict()}, indent=1, ensure_ascii=False)
+    config = _to_json({"model": model.config, **card.to_dict()})
     state = {
         name: tensor.detach().cpu().to(dtype if dtype and tensor.ndim > 1 else tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
@@ -53,6 +54,13 @@ def save_model(
         described.write_text(config + "\n", encoding="utf-8")
         _save(state, weights, {"format": "pt", _KEY: config})
     return directory
+
+
+def _to_json(values: Mapping[str, Any]) -> str:
+    """For people to read, too: each list of numbers on a line of its own."""
+    spread = json.dumps(values, indent=1, ensure_ascii=False)
+    # No string holds a line's end, which JSON escapes.
+    return re.sub(r"\[\n[^][{}\"]*\]", lambda found: json.dumps(json.loads(found[0])), spread)
 
 
 def write_state(state: Mapping[str, Tensor], path: str | Path) -> None:
