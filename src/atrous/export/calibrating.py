@@ -11,12 +11,12 @@ from atrous.errors import AtrousError
 from atrous.export.calibration import Calibration, Loss
 from atrous.export.compared import Photos
 from atrous.export.exporting import LEAST_AGREEMENT
-from atrous.export.steps import find_steps
+from atrous.export.steps import find_steps, showing
 from atrous.inference import Predictor, load
 from atrous.inference.engines import check_engine
 from atrous.inference.engines.names import INT8
 from atrous.inference.engines.quantised import quantised
-from atrous.models import MultiScale, SegmentationModel
+from atrous.models import MultiScale
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,8 @@ def calibrate(
         )
     photos = Calibration(Path(folder), card.classes)
 
-    def show(twin: SegmentationModel) -> None:
-        shown = Predictor(twin, replace(card, quantisation=None), "cpu")
-        for photo in photos:
-            shown(photo)
-            advance(1 / len(photos))
-
     begin("calibrating")
+    show = showing(photos, card, lambda: advance(1 / len(photos)))
     card = replace(card, quantisation=find_steps(model, show))
     begin("comparing")
     rounded = _rounded(Predictor(model, card, "cpu"))

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from atrous.errors import AtrousError
 from atrous.export.compared import COMPARED_AT, Comparison, Run, compare
 from atrous.export.deployed import Deployed, Output, Size, metadata
-from atrous.export.steps import find_steps
+from atrous.export.steps import find_steps, showing
 from atrous.inference import Predictor, load
 from atrous.inference.engines.folding import folded
 from atrous.inference.engines.quantised import shift_biases
@@ -164,15 +164,8 @@ def _write(
 
 def _corrected(predictor: Predictor, photos: Iterable[NDArray[np.uint8]]) -> SegmentationModel:
     """A copy whose biases make up for what rounding its weights will add: the quantiser's steps are those of ours."""
-    card = replace(predictor.card, quantisation=None)
-
-    def show(twin: SegmentationModel) -> None:
-        shown = Predictor(twin, card, "cpu")
-        for photo in photos:
-            shown(photo)
-
     twin = folded(predictor.model)
-    shift_biases(twin, find_steps(predictor.model, show).shifts)
+    shift_biases(twin, find_steps(predictor.model, showing(photos, predictor.card)).shifts)
     return twin
 
 

@@ -1,16 +1,21 @@
 """The steps by which a network that was not trained for 8 bits is rounded: those that fit photos best."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from atrous.export.places import Places, places
+from atrous.inference import Predictor
 from atrous.inference.engines.folding import folded
 from atrous.inference.engines.quantised import RoundedWeight
 from atrous.models import SegmentationModel
+from atrous.weights import ModelCard
 from atrous.weights.quantisation import INPUT, Quantisation
 
 _LARGEST = 127  # of a weight in steps
@@ -42,6 +47,20 @@ def find_steps(model: SegmentationModel, show: Callable[[SegmentationModel], Non
         {name: seen[False, name].step() for name in where.inputs},
         {name: _shift(module, weights[name], means[name].of_channels) for name, module in convolutions.items()},
     )
+
+
+def showing(
+    photos: Iterable[NDArray[np.uint8]], card: ModelCard, advance: Callable[[], None] = lambda: None
+) -> Callable[[SegmentationModel], None]:
+    """For `find_steps`: predicts the photos in float; `advance` is called after each."""
+
+    def show(twin: SegmentationModel) -> None:
+        shown = Predictor(twin, replace(card, quantisation=None), "cpu")
+        for photo in photos:
+            shown(photo)
+            advance()
+
+    return show
 
 
 class Values:
