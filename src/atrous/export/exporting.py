@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from atrous.errors import AtrousError
 from atrous.export.compared import COMPARED_AT, Comparison, Run, compare
 from atrous.export.deployed import Deployed, Output, Size, metadata
-from atrous.export.steps import find_steps, showing
+from atrous.export.steps import find_shifts, showing
 from atrous.inference import Predictor, load
 from atrous.inference.engines.folding import folded
 from atrous.inference.engines.quantised import shift_biases
@@ -165,7 +165,7 @@ def _write(
 def _corrected(predictor: Predictor, photos: Iterable[NDArray[np.uint8]]) -> SegmentationModel:
     """A copy whose biases make up for what rounding its weights will add: the quantiser's steps are those of ours."""
     twin = folded(predictor.model)
-    shift_biases(twin, find_steps(predictor.model, showing(photos, predictor.card)).shifts)
+    shift_biases(twin, find_shifts(predictor.model, showing(photos, predictor.card)))
     return twin
 
 

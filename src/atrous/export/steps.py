@@ -1,6 +1,6 @@
 """The steps by which a network that was not trained for 8 bits is rounded: those that fit photos best."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -37,16 +37,22 @@ def find_steps(model: SegmentationModel, show: Callable[[SegmentationModel], Non
     twin = folded(model)
     where = places(twin)
     seen = _watch(twin, where)
-    convolutions = {name: module for name, module in twin.named_modules() if isinstance(module, nn.Conv2d)}
-    means = {name: _Mean(module) for name, module in convolutions.items()}
+    means = _means(twin)
     show(twin)
-    weights = {name: _weight_steps(module.weight) for name, module in convolutions.items()}
     return Quantisation(
         {name: _step(name, seen[True, name]) for name in where.results},
-        weights,
+        {name: _weight_steps(mean.conv.weight) for name, mean in means.items()},
         {name: seen[False, name].step() for name in where.inputs},
-        {name: _shift(module, weights[name], means[name].of_channels) for name, module in convolutions.items()},
+        {name: mean.shift() for name, mean in means.items()},
     )
+
+
+def find_shifts(model: SegmentationModel, show: Callable[[SegmentationModel], None]) -> Mapping[str, tuple[float, ...]]:
+    """The shifts of `find_steps` alone, for whoever finds the ranges in another way."""
+    twin = folded(model)
+    means = _means(twin)
+    show(twin)
+    return {name: mean.shift() for name, mean in means.items()}
 
 
 def showing(
@@ -123,6 +129,7 @@ class _Mean:
     """The mean of each of a convolution's input channels, over all that comes."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
+        self.conv = conv
         self._sum, self._calls = torch.zeros(conv.in_channels, dtype=torch.float64), 0
         conv.register_forward_pre_hook(lambda _, inputs: self._add(inputs[0]))
 
@@ -130,18 +137,18 @@ class _Mean:
         self._sum += x.detach().mean((0, 2, 3))
         self._calls += 1
 
-    @property
-    def of_channels(self) -> Tensor:
-        return self._sum / max(1, self._calls)
+    def shift(self) -> tuple[float, ...]:
+        """What makes up for rounding the convolution's weights, as if its input were the means everywhere."""
+        weight = self.conv.weight.detach()
+        rounded = RoundedWeight(weight, torch.tensor(_weight_steps(weight)))(weight)
+        errors = (rounded - weight).double().sum((2, 3)).view(self.conv.groups, -1, weight.shape[1])
+        means = self._sum / max(1, self._calls)
+        return _in_digits(-(errors @ means.view(self.conv.groups, -1, 1)).flatten(), 6)
 
 
-def _shift(conv: nn.Conv2d, steps: tuple[float, ...], means: Tensor) -> tuple[float, ...]:
-    """What makes up for rounding a convolution's weights, as if its input were the means everywhere."""
-    weight = conv.weight.detach()
-    rounded = RoundedWeight(weight, torch.tensor(steps))(weight)
-    errors = (rounded - weight).double().sum((2, 3)).view(conv.groups, -1, weight.shape[1])
-    added = (errors @ means.view(conv.groups, -1, 1)).flatten()
-    return _in_digits(-added, 6)
+def _means(twin: SegmentationModel) -> dict[str, _Mean]:
+    """Of every convolution by its name, as the model runs."""
+    return {name: _Mean(module) for name, module in twin.named_modules() if isinstance(module, nn.Conv2d)}
 
 
 def _in_digits(values: Tensor, digits: int) -> tuple[float, ...]:
