@@ -301,3 +301,50 @@ def test_cocos_mistakes_are_named(tmp_path):
     path.write_text("{")
     with pytest.raises(DataError, match=r"train\.json: cannot be read as annotations"):
         open_dataset(tmp_path, "train")
+
+
+def one_object(category, image, **values):
+    outline = [value for point in box(0, 0, 8, 6) for value in point]
+    return {"image_id": image, "category_id": category, "segmentation": [outline], "area": 48, **values}
+
+
+def test_cocos_photos_in_folders_are_told_from_others_of_their_name(tmp_path):
+    for place in ("1.jpg", "sub/1.jpg"):
+        photo(tmp_path / "images" / place)
+    names = ("1.jpg", "sub/1.jpg")
+    images = [{"id": index, "file_name": name, "height": 6, "width": 8} for index, name in enumerate(names)]
+    path = tmp_path / "annotations" / "train.json"
+    coco(path, images=images, annotations=[one_object(3, 0), one_object(18, 1)])
+    dataset = open_dataset(tmp_path, "train")
+    found = {str(image.relative_to(tmp_path / "images")): dataset.mask(i) for i, image in enumerate(dataset.images)}
+    assert {name: labels.max() for name, labels in found.items()} == {"1.jpg": 1, "sub/1.jpg": 2}
+    (tmp_path / "images" / "sub" / "1.jpg").unlink()
+    with pytest.raises(DataError, match=r"train\.json: names 1\.jpg and sub/1\.jpg, of which only .*1\.jpg is there"):
+        open_dataset(tmp_path, "train")
+
+
+def test_cocos_photos_may_lie_flat_though_the_file_speaks_of_folders(tmp_path):
+    photo(tmp_path / "images" / "1.jpg")
+    images = [{"id": 0, "file_name": "far/away/1.jpg", "height": 6, "width": 8}]
+    coco(tmp_path / "annotations" / "train.json", images=images, annotations=[one_object(3, 0)])
+    assert (open_dataset(tmp_path, "train").mask(0) == 1).all()
+
+
+def test_cocos_small_objects_lie_over_large_ones_without_a_word_of_their_areas(tmp_path):
+    photo(tmp_path / "images" / "a.jpg")
+    values = coco(tmp_path / "annotations" / "train.json")
+    for each in values["annotations"]:
+        del each["area"]
+    coco(tmp_path / "annotations" / "train.json", annotations=values["annotations"])
+    np.testing.assert_array_equal(open_dataset(tmp_path, "train").mask(0), EXPECTED)
+
+
+def test_more_classes_than_labels_are_refused(tmp_path):
+    photo(tmp_path / "images" / "a.jpg")
+    categories = [{"id": number, "name": f"thing {number}"} for number in range(1, 256)]
+    path = tmp_path / "annotations" / "train.json"
+    coco(path, categories=categories, annotations=[one_object(255, 7)])
+    with pytest.raises(DataError, match=r"train\.json: has 256 classes; labels are 8 bits and 255 counts for none"):
+        open_dataset(tmp_path, "train")
+    coco(path, categories=categories[1:], annotations=[one_object(255, 7)])
+    assert (open_dataset(tmp_path, "train").mask(0) == 254).all()

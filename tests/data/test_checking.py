@@ -493,3 +493,20 @@ def test_real_streets_are_sound(shared_data):
     assert report.sound
     assert kinds(report) == {"imbalance"}
     assert (report.splits["train"].photos, report.splits["val"].photos) == (367, 101)
+
+
+@pytest.mark.parametrize("classes", [["bg", "fg"], ["a", "b", "c"]])
+def test_black_and_white_masks_in_rgb_are_mended_as_grey_ones_are(root, tmp_path, classes):
+    (root / "classes.json").write_text(
+        json.dumps({"classes": classes, "palette": [[9, 9, 9 + i] for i, _ in enumerate(classes)]})
+    )
+    rewrite(lambda m: np.repeat((m > 0).astype(np.uint8)[..., None] * 255, 3, 2))(root)
+    before = [np.array(Image.open(path))[..., 0] // 255 for path in sorted((root / "masks" / "train").iterdir())]
+    report = check_dataset(root)
+    assert "black-and-white" in kinds(report, "wrong")
+    assert "indices-as-colours" not in kinds(report)
+    assert mend_dataset(report, tmp_path / "out") == []
+    dataset = open_dataset(tmp_path / "out", "train")
+    assert max(mask.max() for mask in before) == 1
+    for index, expected in enumerate(before):
+        np.testing.assert_array_equal(dataset.mask(index), expected)

@@ -146,3 +146,10 @@ def test_the_same_seed_gives_the_same_sample(seed):
     other = augment(*coded(60, 60), np.random.default_rng(seed + 1), PAD)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert not np.array_equal(first[0], other[0])
+
+
+def test_light_that_stays_changes_no_value():
+    """A table of whole numbers that were cut instead of rounded would darken the photo."""
+    values = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    nearly = Augmentation(crop=(33, 33), gamma=1e-9)
+    np.testing.assert_array_equal(nearly.taken(values, np.random.default_rng(0)), values)

@@ -115,8 +115,8 @@ def _print(report: "Report", offer: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    console.print(f"{report.root}: {report.layout}, {len(report.classes.names)} classes", markup=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False)
+    console.print(f"{report.root}: {report.layout}, {len(report.classes.names)} classes", soft_wrap=True)
     splits = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column, justify in (("split", "left"), ("photos", "right"), ("sizes", "left"), ("ignored", "right")):
         splits.add_column(column, justify=justify)  # type: ignore[arg-type]
@@ -125,12 +125,12 @@ def _print(report: "Report", offer: bool) -> None:
     console.print(splits)
     console.print(_class_table(report))
     for finding in report.findings:
-        console.print(_told(finding), markup=False, soft_wrap=True)
+        console.print(_told(finding), soft_wrap=True)
     wrong = sum(finding.severity == "wrong" for finding in report.findings)
     mechanical = offer and any(finding.mechanical for finding in report.findings)
     if wrong:
         mend = "; --fix OUT writes a mended copy of what can be mended mechanically" if mechanical else ""
-        console.print(f"wrong: {wrong} of {len(report.findings)} findings{mend}", markup=False, soft_wrap=True)
+        console.print(f"wrong: {wrong} of {len(report.findings)} findings{mend}", soft_wrap=True)
     else:
         console.print("nothing is wrong")
 

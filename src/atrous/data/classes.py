@@ -44,12 +44,16 @@ def published(name: str) -> Classes:
     return Classes(*known_classes(name))
 
 
-def named(names: tuple[str, ...]) -> Classes:
-    """Classes that have no colours of their own.
+def named(names: tuple[str, ...], source: Path) -> Classes:
+    """Classes that have no colours of their own; `source` is what names them.
 
     Raises:
-        AtrousError: more than 256 of them.
+        DataError: more than labels can tell apart.
     """
+    if len(names) > IGNORED:
+        raise DataError(
+            f"{source}: has {len(names)} classes; labels are 8 bits and {IGNORED} counts for none: merge some"
+        )
     return Classes(names, tuple((int(r), int(g), int(b)) for r, g, b in label_colours(len(names))))
 
 
@@ -80,7 +84,7 @@ def read_classes(root: Path) -> Classes:
         if not isinstance(values["classes"], list):
             raise TypeError("classes is no list")
         names = tuple(str(name) for name in values["classes"])
-        palette = _colours(path, values["palette"]) if "palette" in values else named(names).palette
+        palette = _colours(path, values["palette"]) if "palette" in values else named(names, path).palette
         void = _colours(path, values.get("void_colours", []))
         ignore = int(values.get("ignore_index", IGNORED))
     except (OSError, ValueError, KeyError, TypeError) as error:

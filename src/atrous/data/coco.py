@@ -1,6 +1,6 @@
 """COCO's annotations: one JSON file for many photos, with outlines or run lengths for each object."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from atrous.data.classes import Classes, named
 from atrous.data.labelme import BACKGROUND, fill_label, read_annotation
-from atrous.data.shapes import decode_runs, fill_polygon, fill_runs
+from atrous.data.shapes import decode_runs, fill_polygon, fill_runs, polygon_area
 from atrous.errors import DataError
 
 Array = NDArray[np.uint8]
@@ -87,13 +87,17 @@ class CocoMasks:
     """Draws a photo's objects, the small ones over the large ones, crowds as the class that they are of.
 
     What no object covers is the background where that is a class, and else ignored.
+
+    Attributes:
+        names: under which the file speaks of each photo.
     """
 
     annotations: CocoAnnotations
     classes: Classes
+    names: Mapping[Path, str]
 
     def __call__(self, image: Path, mask: Path) -> Array:
-        name = entry_name(self.annotations, image)
+        name = self.names[image]
         photo = self.annotations.photos[name]
         labels = np.full(photo.size, fill_label(self.classes), np.uint8)
         for category, segmentation in photo.objects:
@@ -130,28 +134,37 @@ def coco_classes(files: Iterable[CocoAnnotations]) -> Classes:
         if other.categories != first.categories:
             raise DataError(f"{other.path}: its categories are not those of {first.path}; they must be the same")
     names = tuple(dict.fromkeys(first.categories.values()))  # two of one name are one class
-    return named(names if BACKGROUND in names else (BACKGROUND, *names))
-
-
-def entry_name(annotations: CocoAnnotations, image: Path) -> str:
-    """The name under which a file speaks of a photo: its path's end, as long as the file has it."""
-    for length in range(1, len(image.parts) + 1):
-        name = "/".join(image.parts[-length:])
-        if name in annotations.photos:
-            return name
-    raise DataError(f"{annotations.path}: says nothing of {image}")
+    return named(names if BACKGROUND in names else (BACKGROUND, *names), first.path)
 
 
 def _large_first(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Crowds first: they lie behind what stands before them."""
-    return sorted(objects, key=lambda o: (not o.get("iscrowd"), -float(o.get("area", 0))))
+    return sorted(objects, key=lambda o: (not o.get("iscrowd"), -float(o.get("area") or _area(o["segmentation"]))))
+
+
+def _area(segmentation: Any) -> float:
+    """In pixels; 0 of what is no segmentation, which is told where it is drawn."""
+    try:
+        if isinstance(segmentation, dict):
+            return float(sum(_runs(segmentation)[1::2]))
+        return sum(polygon_area(outline) for outline in _outlines(segmentation))
+    except (KeyError, TypeError, ValueError):
+        return 0.0
 
 
 def _covers(segmentation: Any, size: tuple[int, int]) -> list[NDArray[np.bool_]]:
     if isinstance(segmentation, dict):
-        counts = segmentation["counts"]
-        return [fill_runs(decode_runs(counts) if isinstance(counts, str) else counts, size)]
-    outlines = [np.array(outline, np.float64).reshape(-1, 2) for outline in segmentation]
+        return [fill_runs(_runs(segmentation), size)]
+    outlines = _outlines(segmentation)
     if not all(np.isfinite(outline).all() for outline in outlines):
         raise ValueError("its points are no numbers")
     return [fill_polygon(outline, size) for outline in outlines]
+
+
+def _runs(segmentation: Mapping[str, Any]) -> Sequence[int]:
+    counts = segmentation["counts"]
+    return decode_runs(counts) if isinstance(counts, str) else counts
+
+
+def _outlines(segmentation: Any) -> list[NDArray[np.float64]]:
+    return [np.array(outline, np.float64).reshape(-1, 2) for outline in segmentation]

@@ -1,6 +1,7 @@
 """Photos with their masks, whatever folders and files they come from."""
 
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeAlias
 
@@ -72,6 +73,17 @@ class SegmentationDataset(Sequence[tuple[Array, Array]]):
             limits = f"0 to {len(self.classes.names) - 1} or {self.classes.ignore_index} (ignored)"
             raise DataError(f"{self.masks[index]}: holds the label {worst}; its classes allow {limits}")
         return mask
+
+    def fingerprint(self) -> str:
+        """What tells the split from another: of its classes' names, and its photos' and masks' names and sizes.
+
+        They are not opened: a mask that was changed has another number of bytes, or almost certainly so.
+        """
+        digest = sha256("\n".join(self.classes.names).encode())
+        for path in (*self.images, *self.masks):
+            size = path.stat().st_size if path.is_file() else -1
+            digest.update(f"\n{path.name} {size}".encode())
+        return digest.hexdigest()[:12]
 
     def require_masks(self) -> None:
         """Every photo's mask is there.

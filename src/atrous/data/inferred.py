@@ -42,7 +42,7 @@ def infer_classes(masks: Iterable[Path], root: Path) -> Classes:
     largest = max(values - {IGNORED}, default=-1)
     if not 0 <= largest < IGNORED:
         raise DataError(f"{root}: no classes.json, and masks whose largest label is {largest}: {mend}")
-    return named(tuple(f"class_{index}" for index in range(largest + 1)))
+    return named(tuple(f"class_{index}" for index in range(largest + 1)), root)
 
 
 def _labels_or_colours(path: Path) -> tuple[str, set[int]] | None:

@@ -58,13 +58,13 @@ class LabelmeMasks:
         return self.classes.names.index(name)
 
 
-def labelme_classes(paths: Iterable[Path]) -> Classes:
+def labelme_classes(paths: Iterable[Path], root: Path) -> Classes:
     """The background, and behind it every name that the files hold, in the alphabet's order.
 
     Files that cannot be read are passed over; whoever needs them is told.
 
     Raises:
-        DataError: none of them can be read.
+        DataError: none of them can be read, or they hold more names than labels can tell apart.
     """
     names: set[str] = set()
     read, wrong = 0, None
@@ -76,7 +76,7 @@ def labelme_classes(paths: Iterable[Path]) -> Classes:
             wrong = wrong or error
     if wrong is not None and not read:
         raise wrong
-    return named((BACKGROUND, *sorted(names.difference(_BACKGROUNDS, _IGNORED))))
+    return named((BACKGROUND, *sorted(names.difference(_BACKGROUNDS, _IGNORED))), root)
 
 
 def read_shapes(path: Path) -> tuple[tuple[int, int], list[dict[str, Any]]]:

@@ -32,6 +32,12 @@ def fill_polygon(points: NDArray[np.float64], size: tuple[int, int]) -> Bools:
     return (np.cumsum(turns, axis=1)[:, :width] & 1).astype(bool)
 
 
+def polygon_area(points: NDArray[np.float64]) -> float:
+    """What a closed polygon without crossing edges encloses; `points` as for `fill_polygon`."""
+    x, y = points.T
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+
+
 def fill_runs(counts: Sequence[int], size: tuple[int, int]) -> Bools:
     """COCO's run lengths: of pixels outside and inside by turns, down the columns, from outside on.
 

@@ -166,7 +166,7 @@ class Augmentation:
         table = ((table - middle) * contrast + middle) * 255.0
         if self.white_balance:
             table = table[None, :, None] * rng.uniform(1 - self.white_balance, 1 + self.white_balance, 3)
-        image = cv2.LUT(image, np.clip(table, 0, 255).astype(np.uint8)).astype(np.uint8, copy=False)
+        image = cv2.LUT(image, np.clip(np.rint(table), 0, 255).astype(np.uint8)).astype(np.uint8, copy=False)
         if self.saturation:
             grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
             image = cv2.addWeighted(image, saturation, grey, 1 - saturation, 0).astype(np.uint8, copy=False)

@@ -15,6 +15,9 @@ from atrous.data.masks import PictureMasks
 # Splits that hold others by intention.
 _WITHIN = {"trainval": ("train", "val"), "trainaug": ("train", "trainval")}
 
+# What black and white masks look like, too.
+_ALSO_WHITE = ("resampled", "thin-classes", "indices-as-colours")
+
 # Of single files: kind → severity, what, mend, whether it is mechanical.
 _OF_FILES: dict[str, tuple[Severity, str, str, bool]] = {
     "missing-mask": (
@@ -103,7 +106,7 @@ def _of_files(looks: Looks, white: bool) -> Iterator[Finding]:
     shared = Counter(mask for mask, _ in {(look.mask, look.image) for look in every})
     for kind, (severity, what, mend, mechanical) in _OF_FILES.items():
         found = [look for look in every if kind in look.problems]
-        if not found or (kind in ("resampled", "thin-classes") and white):
+        if not found or (white and kind in _ALSO_WHITE):
             continue
         of_photo = kind in ("missing-mask", "unreadable-photo")
         files = tuple(dict.fromkeys(look.image if of_photo or shared[look.mask] > 1 else look.mask for look in found))

@@ -91,9 +91,10 @@ class _Mender:
 
     def _picture(self, reader: PictureMasks, look: Look) -> Array:
         picture = read_picture(look.mask)
+        of_indices = "indices-as-colours" in look.problems
+        if of_indices:
+            picture = picture[..., 0]
         if picture.ndim == 3:
-            if "indices-as-colours" in look.problems:
-                return np.asarray(picture[..., 0])
             if "stray-colours" in look.problems:
                 return _nearest_classes(reader, picture)
             return reader(look.image, look.mask)
@@ -106,7 +107,7 @@ class _Mender:
         if self.from_one:
             void = picture == self.classes.ignore_index
             return np.where(void, picture, picture - 1).astype(np.uint8)
-        return reader(look.image, look.mask)
+        return np.asarray(picture) if of_indices else reader(look.image, look.mask)
 
     def _fitted(self, labels: Array, look: Look) -> Array:
         assert look.size is not None
@@ -154,7 +155,7 @@ def _mender(report: Report) -> _Mender:
     known = named_classes(report.root, classes)
     white_is_one = "black-and-white" in kinds and black_and_white(report.looks, known)
     if white_is_one and not known:
-        classes = named(("background", "foreground"))
+        classes = named(("background", "foreground"), report.root)
     from_one = "labels-beyond" in kinds and counted_from_one(report.looks, len(classes.names))
     return _Mender(classes, white_is_one, from_one)
 

@@ -7,6 +7,7 @@ from atrous.data.coco import CocoAnnotations, CocoMasks, coco_classes
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.layouts.folder import WHOLE, usual_order
 from atrous.data.layouts.layout import Layout, photos_in
+from atrous.errors import DataError
 
 _ROBOFLOW = "_annotations.coco.json"
 
@@ -48,13 +49,22 @@ def _open(root: Path, split: str) -> SegmentationDataset:
         classes = read_classes(root)
     else:
         classes = coco_classes([annotations, *(CocoAnnotations(other) for other, _ in files.values() if other != path)])
-    pairs = [(_place(folder, name), path) for name in sorted(annotations.photos)]
-    return SegmentationDataset(root, split, COCO.name, classes, pairs, CocoMasks(annotations, classes))
+    names: dict[Path, str] = {}
+    for name in sorted(annotations.photos):
+        place = _place(folder, name)
+        if place in names:
+            raise DataError(
+                f"{path}: names {names[place]} and {name}, of which only {place} is there: keep the right one"
+            )
+        names[place] = name
+    reader = CocoMasks(annotations, classes, names)
+    return SegmentationDataset(root, split, COCO.name, classes, [(image, path) for image in names], reader)
 
 
 def _place(folder: Path, name: str) -> Path:
     """A photo by its name in the file, which may lead through folders that are not there."""
-    return folder / name if (folder / name).is_file() else folder / Path(name).name
+    exact, below = folder / name, folder / Path(name).name
+    return below if below.is_file() and not exact.is_file() else exact
 
 
 COCO = Layout("COCO's annotations", _splits, _open)

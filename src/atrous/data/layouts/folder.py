@@ -57,7 +57,7 @@ def _open(root: Path, split: str) -> SegmentationDataset:
         classes = read_classes(root)
     else:
         masks = (mask for each in _splits(root) for _, mask in _pairs(root, each) if mask.is_file())
-        classes = labelme_classes(masks) if annotated else infer_classes(masks, root)
+        classes = labelme_classes(masks, root) if annotated else infer_classes(masks, root)
     reader: MaskReader = LabelmeMasks(classes) if annotated else PictureMasks(classes)
     name = "a folder with Labelme's annotations" if annotated else FOLDER.name
     return SegmentationDataset(root, split, name, classes, pairs, reader)
