@@ -1,6 +1,7 @@
 """Runs: what was interrupted goes on, what is done is not done again, and what differs is not mixed."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -197,3 +198,23 @@ def test_a_file_that_is_no_result_is_named(two_rows, data, tmp_path):
     path.write_text(json.dumps({"miou": 1}))
     with pytest.raises(AtrousError, match=r"block4-1-1-1-seed5.json: not a result"):
         pending(two_rows, data, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_model_is_judged_anew_on_other_photos(judged, data, tmp_path):
+    plan, out, _ = judged
+    shutil.copytree(out, tmp_path / "out")
+    shutil.copytree(data, tmp_path / "data" / data.name)
+    there = tmp_path / "data" / data.name
+    (there / "images/val/1.png").unlink()
+    (there / "masks/val/1.png").unlink()
+    with pytest.raises(AtrousError, match=r"a result of other settings .*delete it"):
+        pending(plan, there, tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*seed5.json"):
+        path.unlink()
+    run(plan, there, tmp_path / "out")
+    (folder,) = (path.parent for path in (tmp_path / "out").rglob("trained.json"))
+    expected = evaluate(Predictor(*load_model(folder), "cpu"), there, scales=[0.5]).scores
+    found = {result.row: result for result in read_results(tmp_path / "out", INFERENCE)}["output stride 16"]
+    assert found.miou == expected.miou
+    assert found.data["val"] == 1

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,3 +165,14 @@ def test_misuse_is_one_line_and_exit_code_2(atrous, model_folder, data, args, me
     assert result.exit_code == 2
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_names_of_classes_are_no_markup(atrous, model_folder, data, tmp_path):
+    model_folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    names = ["road [wet]", "road [dry]", '[/x] "q"', "car"]
+    card = json.loads((model_folder / "config.json").read_text())
+    (model_folder / "config.json").write_text(json.dumps({**card, "classes": names}))
+    (data / "classes.json").write_text(json.dumps({"classes": names}))
+    result = atrous("eval", model_folder, "--data", data)
+    assert result.exit_code == 0, result.output
+    assert all(name in result.stdout for name in names)

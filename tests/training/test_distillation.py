@@ -1,5 +1,6 @@
 """A teacher's labels: kept, brought to where a crop's pixels came from, and learnt."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from atrous.data import Augmentation, Classes, open_dataset
 from atrous.data.masks import PictureMasks
-from atrous.errors import RecipeError
+from atrous.errors import AtrousError, RecipeError
 from atrous.evaluation import ConfusionMatrix, Evaluation, evaluate
 from atrous.inference import Predictor, load
 from atrous.models import create_model
@@ -79,7 +80,7 @@ def taught_by_masks(root: Path, split: str) -> TaughtPhotos:
     return TaughtPhotos(tuple(data.images), tuple(labels), tuple(soft), CLASSES)
 
 
-def lesson_of(root, labelled=None, share=0.5):
+def lesson_of(root, labelled=None):
     train_photos = taught_by_masks(root, "train")
     return SoftLesson(
         train=train_photos.dataset(root, "taught"),
@@ -87,7 +88,6 @@ def lesson_of(root, labelled=None, share=0.5):
         taught=train_photos,
         labelled=labelled,
         teacher={"name": "masks", "licence": "CC0"},
-        settings=DistillRecipe(labelled=share),
         held_out=True,
     )
 
@@ -223,11 +223,11 @@ def test_the_loss_of_processes_is_that_of_their_whole_batch(tmp_path):
 
 
 def test_labelled_photos_take_their_share_of_samples_and_loss(data):
-    lesson = lesson_of(data, open_dataset(data, "val"), share=0.25)
-    pupil = lesson.trainee(create_model("deeplabv3_mobilenet_v2_050", num_classes=2), recipe()).eval()
+    lesson, quarter = lesson_of(data, open_dataset(data, "val")), recipe(distill={"labelled": 0.25})
+    pupil = lesson.trainee(create_model("deeplabv3_mobilenet_v2_050", num_classes=2), quarter).eval()
     samples = lesson.samples(pupil, CARD)
     assert len(samples) == 5 + 2
-    sampler = EpochSampler(7, 3, lesson.shares(recipe()))
+    sampler = EpochSampler(7, 3, lesson.shares(quarter))
     drawn = []
     for epoch in range(300):
         sampler.set_epoch(epoch)
@@ -313,3 +313,40 @@ def test_held_out_photos_are_drawn_by_the_seed_and_never_learnt(teacher, photos,
 def test_a_recipe_for_a_student_is_not_trained_on_masks(data, tmp_path):
     with pytest.raises(RecipeError, match=r"distill: .* `atrous distill`"):
         train(recipe(), data, tmp_path / "run", workers=0, device="cpu")
+
+
+def test_a_stage_learns_by_its_own_section(data):
+    lesson = lesson_of(data, open_dataset(data, "val"))
+    hot = {"name": "b", "distill": {"temperature": 3, "labelled": 0.25, "confidence": 0}}
+    first, second = recipe(distill={"held_out": 2}, stages=[{"name": "a"}, hot]).stage_recipes()
+    for stage, temperature, labelled in ((first, 1, 0.5), (second, 3, 0.25)):
+        pupil = lesson.trainee(create_model("deeplabv3_mobilenet_v2_050", num_classes=2), stage)
+        assert (pupil.temperature, pupil.labelled) == (temperature, labelled)
+        assert lesson.shares(stage)[-2:].sum() == pytest.approx(labelled)
+        assert lesson.samples(pupil, CARD).settings == stage.distill
+
+
+def test_what_cannot_be_is_refused_before_the_teacher_begins(teacher, photos, tmp_path):
+    teacher_folder = save_model(teacher.model, teacher.card, tmp_path / "teacher")
+    refused = {
+        r"stages\.1\.distill\.held_out: the photos are drawn once": {
+            "stages": [{"name": "a"}, {"name": "b", "distill": {"held_out": 2}}]
+        },
+        r"stages\.1: precision: fp16 needs a CUDA GPU": {"stages": [{"name": "a"}, {"name": "b", "precision": "fp16"}]},
+        r"nowhere\.pth": {"model": {"name": "deeplabv3_mobilenet_v2_050", "pretrained_backbone": "nowhere.pth"}},
+        r"class_weights: 3 numbers for the 2 classes sky and ground": {"loss": {"class_weights": [1, 2, 3]}},
+    }
+    for message, changes in refused.items():
+        changed = recipe(**{"distill": {"held_out": 1}, **changes})
+        with pytest.raises(AtrousError, match=message):
+            soft_lesson(changed, teacher_folder, photos[0].parent, tmp_path / "labels", device="cpu")
+    assert not (tmp_path / "labels").exists()
+
+
+def test_photos_that_came_meanwhile_are_refused(data):
+    """Other ones would be held out to judge, and some of those that judged were trained on."""
+    lesson = lesson_of(data, open_dataset(data, "val"))
+    begun = lesson.fingerprints()
+    assert [key.split(":")[0] for key in begun] == ["--photos", "--photos", "--data"]
+    fewer = replace(lesson, val=lesson.train)
+    assert {key for key, value in fewer.fingerprints().items() if begun[key] != value} == {list(begun)[1]}

@@ -138,3 +138,19 @@ def test_values_of_overrides_are_yaml_and_numbers_of_any_spelling():
     assert parse_override("description=a = b") == ("description", "a = b")
     with pytest.raises(RecipeError, match="key=value"):
         parse_override("=3")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("augment.scale_step=.inf", r"augment\.scale_step: Input should be a finite number"),
+        ("augment.scale_step=1e-300", r"augment: scale_step: 1e-300: give 0\.01 or more, or 0"),
+        ("optimizer.weight_decay=.inf", r"optimizer\.weight_decay: Input should be a finite number"),
+        ("loss.gamma=.nan", r"loss\.gamma: Input should be"),
+        ("loss.class_weights=[.inf, 1]", r"loss\.class_weights"),
+        ("loss.class_weights=[0, 0]", r"loss: class_weights: all are 0"),
+    ],
+)
+def test_numbers_that_train_nothing_are_refused(tmp_path, override, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write(tmp_path, SMALLEST), [override])

@@ -120,3 +120,19 @@ def test_labels_beyond_the_classes_are_refused_before_a_step(tmp_path):
     with pytest.raises(AtrousError, match=r"0\.png: holds the label 255") as error:
         train(recipe(), folder, tmp_path / "run", workers=1, device="cpu")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        ({"loss": {"class_weights": [1, 2, 3]}}, "loss.class_weights: 3 numbers for the 2 classes sky and ground"),
+        ({"model": {"options": {"image_pooling": False}}}, "model: the former stage's has other weights at aspp"),
+        ({"precision": "fp16"}, "precision: fp16 needs a CUDA GPU"),
+        ({"distill": {"temperature": 2}}, "give it to `atrous distill`"),
+    ],
+)
+def test_what_a_later_stage_would_fail_by_is_refused_before_the_first(data, tmp_path, later, message):
+    stages = [{"name": "a"}, {"name": "b", **later}]
+    with pytest.raises(RecipeError, match=f"(stages.1: |distill: .*){message}"):
+        train(changed(stages=stages), data, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()

@@ -58,12 +58,12 @@ def test_what_a_machine_decides_may_change(data, finished):
 def test_a_run_of_an_older_version_goes_on(finished):
     """Its recipe lacks the keys that came since, or has some that went."""
     kept = read_progress(finished / CHECKPOINT)
-    recipe, classes = Recipe.model_validate(RECIPE), tuple(kept["classes"])
+    recipe, classes, photos = Recipe.model_validate(RECIPE), tuple(kept["classes"]), kept.pop("photos")
     older = {**kept["settings"], "augment": {"crop": RECIPE["augment"]["crop"]}}
-    refuse_another_run(finished / CHECKPOINT, {**kept, "settings": older}, recipe, classes)
+    refuse_another_run(finished / CHECKPOINT, {**kept, "settings": older}, recipe, classes, photos)
     other = {**kept["settings"], "gone": 1}
     with pytest.raises(RecipeError, match=r"is of a version of Atrous whose recipes had other keys"):
-        refuse_another_run(finished / CHECKPOINT, {**kept, "settings": other}, recipe, classes)
+        refuse_another_run(finished / CHECKPOINT, {**kept, "settings": other}, recipe, classes, photos)
 
 
 def test_other_classes_are_refused(data, finished, tmp_path):
@@ -73,6 +73,22 @@ def test_other_classes_are_refused(data, finished, tmp_path):
     (other / "classes.json").write_text(text.replace("sky", "heaven"))
     with pytest.raises(RecipeError, match="--data: its classes are not those of the run in"):
         run(other, finished, resume=True)
+
+
+@pytest.mark.parametrize("damage", ["a photo less", "another mask"])
+def test_other_photos_are_refused(data, finished, damage):
+    if damage == "a photo less":
+        split = "train"
+        (data / "images/train/3.png").unlink()
+    else:
+        split = "val"
+        Image.fromarray(np.zeros((40, 48), np.uint8)).save(data / "masks/val/1.png")
+    with pytest.raises(RecipeError, match=f"--data: photos or masks of {split} are not those that the run in .* began"):
+        run(data, finished, resume=True)
+
+
+def test_the_same_photos_elsewhere_are_the_same(data, finished, tmp_path):
+    run(data.rename(tmp_path / "moved"), finished, resume=True)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])

@@ -196,3 +196,31 @@ def test_a_stage_may_add_to_the_model(tmp_path):
     state = model.state_dict()
     assert all(torch.equal(state[name], value) for name, value in former.state_dict().items())
     assert not model.fine_decoder.logits.weight.any()
+
+
+@pytest.mark.slow
+def test_a_run_of_other_stages_is_not_gone_on_with(data, whole):
+    first, second = RECIPE["stages"]
+    before = (whole / "recipe.yaml").read_bytes()
+    others = {
+        r"stages\.0: optimizer\.lr: 0\.5, but the run in .*stage-0 began with 0\.01": (
+            {**first, "optimizer": {"lr": 0.5}},
+            second,
+        ),
+        r"optimizer\.lr: 0\.5, but the run in .* began with 0\.001": (first, {**second, "optimizer": {"lr": 0.5}}),
+        r"stages: the run in .*whole began with others": (first, second, {"name": "third"}),
+        "stages: the run in .* began with others": (),
+    }
+    for message, stages in others.items():
+        with pytest.raises(RecipeError, match=message):
+            run(data, whole, resume=True, stages=stages)
+    with pytest.raises(RecipeError, match=r"stages: the run in .* began with others"):
+        run(data, whole, resume=True, stages=[second])
+    assert (whole / "recipe.yaml").read_bytes() == before
+
+
+def test_a_stage_replaces_the_parts_of_the_loss():
+    stages = [{"name": "a"}, {"name": "b", "loss": {"parts": {"lovasz": 1}, "gamma": 3}}]
+    _, second = Recipe.model_validate({**RECIPE, "stages": stages}).stage_recipes()
+    assert second.loss.parts == {"lovasz": 1}
+    assert second.loss.gamma == 3

@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -27,7 +27,7 @@ from atrous.models import SegmentationModel
 from atrous.training import CHECKPOINT, Photos, Recipe, train
 from atrous.weights import ModelCard, load_model, read_card
 
-_TRAINED = "trained.json"  # in a model's folder, once it is trained to its end
+_TRAINED = "trained.json"  # in a model's folder, once it is trained to its end: its scores, and on what
 _DATA = "data.json"  # what the models of a whole `out` are trained on
 
 
@@ -131,8 +131,12 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _trained(run: Run, data: str | Path, folder: Path, workers: int, device: str, photos: Photos | None) -> Scores:
-    """The scores of the trained model, which is trained now, or to its end, if it was not."""
+    """The scores of the trained model, which is trained now, or to its end, if it was not.
+
+    It is judged anew where the validation split is another than it was judged on.
+    """
     done = folder / _TRAINED
+    judges = open_dataset(data, run.recipe.val_split)
     if not done.is_file():
         checkpoint = folder / CHECKPOINT
         name = f"ablation, {run.row.slug}"
@@ -146,10 +150,20 @@ def _trained(run: Run, data: str | Path, folder: Path, workers: int, device: str
             device=device,
             photos=photos,
         )
-        with replacing(done) as unfinished:
-            unfinished.write_text(json.dumps(asdict(scores)) + "\n", encoding="utf-8")
+        _write_scores(done, scores, judges)
         checkpoint.unlink(missing_ok=True)
-    return Scores(**json.loads(done.read_text(encoding="utf-8")))
+    there = json.loads(done.read_text(encoding="utf-8"))
+    if there.get("judged_on") != judges.fingerprint():
+        scores = Judge(*load_model(folder), run.recipe, Judgement(), device).scores(judges)
+        _write_scores(done, scores, judges)
+        return scores
+    return Scores(**there["scores"])
+
+
+def _write_scores(path: Path, scores: Scores, judges: SegmentationDataset) -> None:
+    values = {"scores": asdict(scores), "judged_on": judges.fingerprint()}
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(values) + "\n", encoding="utf-8")
 
 
 def is_trained(out: str | Path, run: Run) -> bool:
@@ -223,20 +237,19 @@ def _plain_judgement(judgement: Judgement) -> dict[str, Any]:
 
 
 def _identity(recipe: Recipe, data: str | Path) -> dict[str, Any]:
-    """What tells one data set from another: its name, its sizes, and the names of its classes and photos."""
+    """What tells one data set from another: its name, its sizes, and its splits' own fingerprints."""
     splits = {split: open_dataset(data, split) for split in (recipe.train_split, recipe.val_split)}
     return {
         "name": Path(data).resolve().name,
         **{split: len(dataset) for split, dataset in splits.items()},
-        "photos": _fingerprint(*splits.values()),
+        "photos": _together(dataset.fingerprint() for dataset in splits.values()),
     }
 
 
 def _trained_on(recipe: Recipe, data: str | Path) -> dict[str, str]:
     dataset = open_dataset(data, recipe.train_split)
-    return {"name": Path(data).resolve().name, "photos": _fingerprint(dataset)}
+    return {"name": Path(data).resolve().name, "photos": dataset.fingerprint()}
 
 
-def _fingerprint(*datasets: SegmentationDataset) -> str:
-    names = [*datasets[0].classes.names, *(path.name for dataset in datasets for path in dataset.images)]
-    return sha256("\n".join(names).encode()).hexdigest()[:12]
+def _together(fingerprints: Iterable[str]) -> str:
+    return sha256("".join(fingerprints).encode()).hexdigest()[:12]

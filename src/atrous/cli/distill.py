@@ -30,12 +30,15 @@ def distill(
         from atrous.training import load_recipe, oddities
         from atrous.training.distillation import distill as run
         from atrous.training.distillation import soft_lesson
+        from atrous.training.stages import refuse_second_run
     from atrous.cli.progress import report
     from atrous.data import find_images
 
     settings = load_recipe(recipe, overrides)
     for line in oddities(settings):
         typer.echo(f"atrous: {line}", err=True)
+    if not resume:
+        refuse_second_run(settings, out)
     with report(len(find_images(photos))) as lines:
         lines.begin("the teacher labels")
         lesson = soft_lesson(

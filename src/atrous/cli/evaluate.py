@@ -175,7 +175,7 @@ def _tell(evaluation: "Evaluation", json: bool) -> None:
     whole.add_column(justify="right")
     for index, (name, value) in enumerate(score_rows(evaluation)):
         whole.add_row(name, value, style="" if index else "bold")
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(classes, whole)
     if evaluation.trimap:
         curve = evaluation.trimap.curve()

@@ -1,6 +1,7 @@
 """What a training run keeps: its best model, its metrics, a checkpoint to resume from, and what tells of it."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from math import isfinite
 from pathlib import Path
@@ -47,13 +48,21 @@ class Keeper(Callback):  # type: ignore[misc]
         folder: what to judge by.
         card: of the model that is kept.
         provenance: what the card says of the training, but for what the training itself finds out.
+        photos: what tells the photos of this run from others, by what it is of.
 
     Attributes:
         live: told of every epoch and of every judged photo; another callback of the same trainer.
     """
 
-    def __init__(self, out: Path, folder: SegmentationDataset, card: ModelCard, provenance: dict[str, Any]) -> None:
-        self.out, self.folder, self.card, self.provenance = out, folder, card, provenance
+    def __init__(
+        self,
+        out: Path,
+        folder: SegmentationDataset,
+        card: ModelCard,
+        provenance: dict[str, Any],
+        photos: Mapping[str, str],
+    ) -> None:
+        self.out, self.folder, self.card, self.provenance, self.photos = out, folder, card, provenance, dict(photos)
         self.live = Live()
         self.board = Board(out / "tensorboard")
         self.best: Scores | None = None
@@ -199,6 +208,7 @@ class Keeper(Callback):  # type: ignore[misc]
             "seconds": self._elapsed(),
             "settings": self.provenance["settings"],
             "classes": self.card.classes,
+            "photos": self.photos,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

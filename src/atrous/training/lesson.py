@@ -45,6 +45,10 @@ class Lesson:
         """By which samples are drawn, with repetition; None takes each once an epoch."""
         return sampling_weights(count_pixels(self.train)) if recipe.balanced_sampling else None
 
+    def fingerprints(self) -> dict[str, str]:
+        """What tells these photos and masks from others, each under what it is of, in words for a message."""
+        return {f"--data: photos or masks of {each.split}": each.fingerprint() for each in (self.train, self.val)}
+
     def origin(self, recipe: Recipe) -> dict[str, Any]:
         """What the saved model says of it."""
         return origin(recipe, self.train.root, len(self.train))

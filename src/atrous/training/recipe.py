@@ -14,7 +14,10 @@ from atrous.settings import find_recipe, parse_override
 from atrous.training.losses import LossName
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+_LEAST_SCALE_STEP = 0.01
 
 
 class _Section(BaseModel):
@@ -44,7 +47,7 @@ class AugmentRecipe(_Section):
 
     crop: tuple[Annotated[int, Field(ge=33)], Annotated[int, Field(ge=33)]] = (513, 513)
     scale: tuple[Positive, Positive] = (0.5, 2.0)
-    scale_step: Annotated[float, Field(ge=0)] = 0.0  # the released code's factors are .25 apart; 0 draws any
+    scale_step: NotNegative = 0.0  # the released code's factors are .25 apart; 0 draws any
     flip: bool = True
     brightness: Share = 0.0
     contrast: Share = 0.0
@@ -59,6 +62,8 @@ class AugmentRecipe(_Section):
     def _ordered(self) -> "AugmentRecipe":
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale: {self.scale[0]} is larger than {self.scale[1]}")
+        if 0 < self.scale_step < _LEAST_SCALE_STEP:
+            raise ValueError(f"scale_step: {self.scale_step:g}: give {_LEAST_SCALE_STEP} or more, or 0 for any factor")
         return self
 
 
@@ -66,9 +71,15 @@ class LossRecipe(_Section):
     """See `atrous.training.losses.Loss`; class weights are given, or made of the training split's histogram."""
 
     parts: dict[LossName, Positive] = {"cross_entropy": 1.0}
-    class_weights: Literal["median_frequency", "bounded"] | tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    class_weights: Literal["median_frequency", "bounded"] | tuple[NotNegative, ...] | None = None
     hardest: Annotated[float, Field(gt=0, le=1)] = 1.0
-    gamma: Annotated[float, Field(ge=0)] = 2.0
+    gamma: NotNegative = 2.0
+
+    @model_validator(mode="after")
+    def _some_class_counts(self) -> "LossRecipe":
+        if isinstance(self.class_weights, tuple) and not any(self.class_weights):
+            raise ValueError("class_weights: all are 0, so that nothing is learnt: give a class that counts more")
+        return self
 
 
 class OptimizerRecipe(_Section):
@@ -82,7 +93,7 @@ class OptimizerRecipe(_Section):
     lr: Positive = 0.007
     momentum: Share = 0.9
     nesterov: bool = False  # of the papers' trainings, Xception's on ImageNet alone used it
-    weight_decay: Annotated[float, Field(ge=0)] = 4e-5
+    weight_decay: NotNegative = 4e-5
     backbone_multiplier: Positive = 1.0
     bias_multiplier: Positive = 1.0  # of convolutions' biases, not of batch norm's shift
     # By the start of parameters' names, e.g. {logits: 10}.
@@ -99,7 +110,7 @@ class DistillRecipe(_Section):
     """How `atrous distill` learns from a teacher; see `atrous.training.distillation`. `atrous train` refuses it."""
 
     temperature: Positive = 1.0  # above 1 the teacher's second thoughts count for more
-    confidence: Annotated[float, Field(ge=0)] = 1.0  # a pixel counts by its teacher's largest probability to this power
+    confidence: NotNegative = 1.0  # a pixel counts by its teacher's largest probability to this power
     labelled: Annotated[float, Field(gt=0, lt=1)] = 0.5  # the share of samples and loss that --data has, if it is given
     held_out: Annotated[int, Field(ge=1)] = 100  # photos that judge the student, unless --data has a split that does
 
@@ -117,7 +128,7 @@ class ScheduleRecipe(_Section):
     power: Positive = 0.9
     drop_every: Annotated[int, Field(ge=1)] = 2000
     drop_factor: Share = 0.1
-    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    warmup_epochs: NotNegative = 0.0
 
     @model_validator(mode="after")
     def _one_length(self) -> "ScheduleRecipe":
@@ -245,11 +256,13 @@ def _index(values: list[Any], part: str, key: str) -> int:
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Values with changes, mapping by mapping."""
+    """Values with changes, mapping by mapping, but for the loss's parts: no share could take one of them out again."""
     merged = dict(values)
     for key, value in changes.items():
         own = merged.get(key)
-        merged[key] = _merged(own, value) if isinstance(own, Mapping) and isinstance(value, Mapping) else value
+        if key != "parts" and isinstance(own, Mapping) and isinstance(value, Mapping):
+            value = _merged(own, value)
+        merged[key] = value
     return merged
 
 

@@ -1,17 +1,21 @@
 """What a recipe asks for that cannot be, and what is only odd: told before a step runs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from math import ceil
 
 import torch
+from torch import Tensor
 
-from atrous.data import SegmentationDataset
+from atrous.data import Classes, SegmentationDataset
 from atrous.errors import AtrousError, RecipeError
 from atrous.models import SegmentationModel, backbone_of, create_model, describe
 from atrous.models.describe import Layer
 from atrous.training.optimizer import paces
+from atrous.training.parallel import Processes
+from atrous.training.precision import lightning_precision
 from atrous.training.recipe import Recipe
 
 
@@ -24,13 +28,58 @@ def refuse_impossible(recipe: Recipe, splits: Sequence[str] = ()) -> None:
     Raises:
         RecipeError: it names the key, in a stage with the stage's own.
     """
-    stages = recipe.stage_recipes()
-    for index, stage in enumerate(stages):
-        try:
-            _refuse(stage, splits, starts=index == 0)
-        except AtrousError as error:
-            where = f"stages.{index}: " if recipe.stages else ""
-            raise RecipeError(f"{where}{error}") from error
+    former: SegmentationModel | None = None
+    for index, stage in enumerate(recipe.stage_recipes()):
+        with _naming_stage(recipe, index):
+            model = _skeleton(stage)
+            _refuse(stage, model, splits, starts=former is None)
+            if former is not None:
+                refuse_another_model("model", former.state_dict(), model)
+        former = model
+
+
+def refuse_unfit(
+    recipe: Recipe, place: torch.device, processes: Processes, strategy: str, classes: Classes | None = None
+) -> None:
+    """Refuses what a machine cannot train, or not for these classes, in any stage.
+
+    Raises:
+        RecipeError: as above.
+    """
+    for index, stage in enumerate(recipe.stage_recipes()):
+        with _naming_stage(recipe, index):
+            processes.check(stage)
+            lightning_precision(place, stage, strategy)
+            if classes is not None:
+                refuse_weights(stage, classes)
+
+
+def refuse_weights(recipe: Recipe, classes: Classes) -> None:
+    """Raises RecipeError where the loss lists class weights that are not one for each class."""
+    weights, names = recipe.loss.class_weights, classes.names
+    if isinstance(weights, tuple) and len(weights) != len(names):
+        raise RecipeError(f"loss.class_weights: {len(weights)} numbers for the {len(names)} classes {_listed(names)}")
+
+
+def refuse_another_model(source: object, former: Mapping[str, Tensor], model: SegmentationModel) -> None:
+    """Raises RecipeError where a model cannot begin with the weights of the stage before it."""
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    for name in sorted(former):
+        if shapes.get(name) != former[name].shape:
+            raise RecipeError(
+                f"{source}: the former stage's has other weights at {name}: a stage keeps the model of the former, or "
+                "adds to it"
+            )
+
+
+@contextmanager
+def _naming_stage(recipe: Recipe, index: int) -> Iterator[None]:
+    """What is refused within is told with the stage's key, where there are stages."""
+    try:
+        yield
+    except AtrousError as error:
+        where = f"stages.{index}: " if recipe.stages else ""
+        raise RecipeError(f"{where}{error}") from error
 
 
 def refuse_one_class(dataset: SegmentationDataset) -> None:
@@ -107,12 +156,11 @@ def oddities(recipe: Recipe) -> list[str]:
     return found
 
 
-def _refuse(recipe: Recipe, splits: Sequence[str], starts: bool) -> None:
+def _refuse(recipe: Recipe, model: SegmentationModel, splits: Sequence[str], starts: bool) -> None:
     settings = recipe.model
     for key, split in (("train_split", recipe.train_split), ("val_split", recipe.val_split)):
         if splits and split not in splits:
             raise RecipeError(f"{key}: the data set has no split {split!r}; it has {', '.join(splits)}")
-    model = _skeleton(recipe)
     paces(model, recipe.optimizer)
     backbone = backbone_of(settings.name)
     if starts and settings.pretrained_backbone == "imagenet" and "efficientnet_lite" not in backbone:

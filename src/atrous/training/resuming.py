@@ -32,12 +32,30 @@ def read_progress(checkpoint: Path) -> dict[str, Any]:
     return kept
 
 
-def refuse_another_run(checkpoint: Path, kept: Mapping[str, Any], recipe: Recipe, classes: tuple[str, ...]) -> None:
-    """Refuses to go on with another recipe, or other classes, than those the run began with.
+def refuse_another_run(
+    checkpoint: Path, kept: Mapping[str, Any], recipe: Recipe, classes: tuple[str, ...], photos: Mapping[str, str]
+) -> None:
+    """Refuses to go on with another recipe, other classes or other photos than those the run began with.
+
+    Args:
+        photos: as `Lesson.fingerprints` gives them.
 
     Raises:
-        RecipeError: it names the key.
+        RecipeError: it names the key or the option.
     """
+    refuse_another_recipe(checkpoint, kept, recipe)
+    if tuple(kept.get("classes", classes)) != classes:
+        raise RecipeError(f"--data: its classes are not those of the run in {checkpoint.parent}: give another --out")
+    begun = kept.get("photos", photos)  # of a version that did not keep them
+    for what in sorted(begun.keys() | photos.keys()):
+        if begun.get(what) != photos.get(what):
+            raise RecipeError(
+                f"{what} are not those that the run in {checkpoint.parent} began with: give those, or another --out"
+            )
+
+
+def refuse_another_recipe(checkpoint: Path, kept: Mapping[str, Any], recipe: Recipe) -> None:
+    """Raises RecipeError, which names the key, where a recipe is not the one that a run began with."""
     if "settings" not in kept:  # of a version that did not keep them
         return
     try:
@@ -54,8 +72,6 @@ def refuse_another_run(checkpoint: Path, kept: Mapping[str, Any], recipe: Recipe
                 f"{key}: {now.get(key)}, but the run in {checkpoint.parent} began with {begun.get(key)}: "
                 "give what it began with, or another --out"
             )
-    if tuple(kept["classes"]) != classes:
-        raise RecipeError(f"--data: its classes are not those of the run in {checkpoint.parent}: give another --out")
 
 
 def _keys(values: Any, above: str = "") -> Iterator[tuple[str, str]]:

@@ -4,11 +4,11 @@ import torch
 
 from atrous.data import Augmentation, Classes, SegmentationDataset
 from atrous.data.balance import bounded_weights, count_pixels, median_frequency_weights
-from atrous.errors import RecipeError
 from atrous.layers import BatchNorm2d
 from atrous.models import SegmentationModel, backbone_of, create_model
 from atrous.training.losses import Loss
 from atrous.training.recipe import Recipe
+from atrous.training.refusals import refuse_weights
 from atrous.training.samples import Photos, TrainingCrops
 from atrous.weights import IMAGENET, SYMMETRIC, ModelCard, load_backbone, load_imagenet
 
@@ -50,15 +50,14 @@ def make_loss(recipe: Recipe, dataset: SegmentationDataset) -> Loss:
     Raises:
         AtrousError: weights that are not one for each class, or a mask that cannot be read.
     """
-    settings, names = recipe.loss, dataset.classes.names
+    settings = recipe.loss
+    refuse_weights(recipe, dataset.classes)
     weights: tuple[float, ...] | None
     if isinstance(settings.class_weights, str):
         make = {"median_frequency": median_frequency_weights, "bounded": bounded_weights}[settings.class_weights]
         weights = tuple(map(float, make(count_pixels(dataset))))
     else:
         weights = settings.class_weights
-    if weights is not None and len(weights) != len(names):
-        raise RecipeError(f"loss.class_weights: {len(weights)} numbers for the {len(names)} classes of {dataset.root}")
     return Loss(settings.parts, weights, settings.hardest, settings.gamma)
 
 

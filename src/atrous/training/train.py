@@ -12,7 +12,7 @@ from typing import Any
 import lightning
 from torch._dynamo.exc import BackendCompilerFailed
 
-from atrous.data import CachedDataset, list_splits, open_dataset
+from atrous.data import CachedDataset, Classes, list_splits, open_dataset
 from atrous.data.cache import free_memory
 from atrous.errors import RecipeError
 from atrous.evaluation import Scores
@@ -26,10 +26,16 @@ from atrous.training.parallel import find_processes, is_first, leave_at_exit, pl
 from atrous.training.precision import lightning_precision
 from atrous.training.provenance import RECIPE, write_recipe
 from atrous.training.recipe import Recipe
-from atrous.training.refusals import refuse_impossible, refuse_one_class, refuse_unreadable, refuse_void
+from atrous.training.refusals import (
+    refuse_impossible,
+    refuse_one_class,
+    refuse_unfit,
+    refuse_unreadable,
+    refuse_void,
+)
 from atrous.training.resuming import read_progress, refuse_another_run
 from atrous.training.samples import EpochSampler, Photos, SharedBatches, make_loader, some_images
-from atrous.training.stages import former_settings, run_stages, start_from
+from atrous.training.stages import former_settings, refuse_stages_of_another_run, run_stages, start_from
 from atrous.training.starting import make_model
 from atrous.training.stopping import EndOnSigterm, ending_on_sigterm
 from atrous.training.synchronised import synchronise
@@ -72,7 +78,12 @@ def train(
     Raises:
         AtrousError: the recipe, the data or the place to resume from is not as it should be.
     """
+    if not isinstance(data, Lesson) and any(stage.distill for stage in recipe.stage_recipes()):
+        raise RecipeError("distill: this recipe is for a teacher's student: give it to `atrous distill`")
     refuse_impossible(recipe, () if isinstance(data, Lesson) else list_splits(data))
+    place = choose_device(device)
+    processes = find_processes(devices, nodes)
+    refuse_unfit(recipe, place, processes, strategy, _classes(recipe, data))
     if recipe.stages:
         options: dict[str, Any] = {"recipe_name": recipe_name, "workers": workers, "device": device, "photos": photos}
         options |= {"devices": devices, "nodes": nodes, "strategy": strategy}
@@ -80,11 +91,8 @@ def train(
         if is_first():
             write_recipe(Path(out) / RECIPE, recipe, data.train.root if isinstance(data, Lesson) else data)
         return scores
-    place = choose_device(device)
     if place.type == "cpu":
         keep_freed_memory()
-    processes = find_processes(devices, nodes)
-    processes.check(recipe)
     machines: dict[str, Any] = {
         "accelerator": place.type,
         "devices": processes.devices if place.index is None else [place.index],
@@ -97,6 +105,8 @@ def train(
     going_on = resume and checkpoint.is_file()  # killed before the first one, a run begins again
     if not going_on and checkpoint.exists():
         raise second_run(out)
+    if start is None:
+        refuse_stages_of_another_run(out)
     lesson = data if isinstance(data, Lesson) else _labelled(recipe, data, photos, processes.devices)
     refuse_one_class(lesson.train)
     if not isinstance(data, Lesson):
@@ -109,7 +119,7 @@ def train(
     lightning.seed_everything(recipe.seed, verbose=False)
     progress = read_progress(checkpoint) if going_on else None
     if progress:
-        refuse_another_run(checkpoint, progress, recipe, lesson.train.classes.names)
+        refuse_another_run(checkpoint, progress, recipe, lesson.train.classes.names, lesson.fingerprints())
     model, card = make_model(recipe, lesson.train.classes)
     if start is not None:
         card = start_from(model, card, start)
@@ -122,7 +132,8 @@ def train(
         sampler.set_epoch(progress["history"][-1]["epoch"])
     out.mkdir(parents=True, exist_ok=True)
     former = {"former_stages": former_settings(start)} if start is not None else {}
-    keeper = Keeper(out, lesson.val, card, {"recipe": recipe_name, **lesson.origin(recipe), **former})
+    provenance = {"recipe": recipe_name, **lesson.origin(recipe), **former}
+    keeper = Keeper(out, lesson.val, card, provenance, lesson.fingerprints())
     trainer = _trainer(recipe, keeper, ceil(len(samples) / recipe.batch_size), machines)
     if processes.count > 1:
         leave_at_exit()
@@ -139,9 +150,13 @@ def train(
     return keeper.settle(recipe.val_scale, lesson)
 
 
+def _classes(recipe: Recipe, data: str | Path | Lesson) -> Classes:
+    if isinstance(data, Lesson):
+        return data.train.classes
+    return open_dataset(data, recipe.stage_recipes()[0].train_split).classes
+
+
 def _labelled(recipe: Recipe, data: str | Path, photos: Photos | None, processes: int) -> Lesson:
-    if recipe.distill:
-        raise RecipeError("distill: this recipe is for a teacher's student: give it to `atrous distill`")
     train_split = open_dataset(data, recipe.train_split)
     if photos is None and processes > 1:  # each process keeps its own
         photos = CachedDataset(train_split, free_memory() / 2e6 / processes)

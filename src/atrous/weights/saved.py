@@ -79,7 +79,10 @@ def write_state(state: Mapping[str, Tensor], path: str | Path) -> None:
 def _save(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     path.touch()
     mode = path.stat().st_mode  # of any new file; safetensors writes for the owner alone
-    save_file(dict(state), path, metadata=metadata)
+    try:
+        save_file(dict(state), path, metadata=metadata)
+    except SafetensorError as error:  # which is how it says that the disk is full
+        raise OSError(str(error)) from error
     path.chmod(mode)
 
 

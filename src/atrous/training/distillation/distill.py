@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous.data import CachedDataset, SegmentationDataset, find_images, list_splits, open_dataset
+from atrous.data import CachedDataset, Classes, SegmentationDataset, find_images, list_splits, open_dataset
 from atrous.data.balance import count_pixels, sampling_weights
-from atrous.errors import DataError
+from atrous.errors import DataError, RecipeError
 from atrous.evaluation import Evaluation
 from atrous.inference import Predictor, load
+from atrous.inference.devices import choose_device
 from atrous.models import SegmentationModel
 from atrous.training.distillation.agreement import Agreement, agreement
 from atrous.training.distillation.pupil import Pupil
@@ -20,10 +21,11 @@ from atrous.training.distillation.soft_crops import SoftCrops
 from atrous.training.distillation.teacher import TaughtPhotos, teach
 from atrous.training.lesson import Lesson
 from atrous.training.module import Trainee
+from atrous.training.parallel import Processes
 from atrous.training.provenance import origin
 from atrous.training.recipe import DistillRecipe, Recipe
-from atrous.training.refusals import refuse_impossible
-from atrous.training.starting import make_loss, training_crops
+from atrous.training.refusals import refuse_impossible, refuse_unfit
+from atrous.training.starting import make_loss, make_model, training_crops
 from atrous.training.train import train
 from atrous.weights import ModelCard, read_card
 
@@ -36,33 +38,39 @@ class SoftLesson(Lesson):
         taught: what `train` holds, with the files of the probabilities.
         labelled: the data set's training split.
         teacher: what the saved model says of its teacher.
-        settings: the recipe's.
         held_out: whether the judging photos are the teacher's, too.
     """
 
     taught: TaughtPhotos
     labelled: SegmentationDataset | None
     teacher: dict[str, Any]
-    settings: DistillRecipe
     held_out: bool
 
     def trainee(self, model: SegmentationModel, recipe: Recipe) -> Pupil:
-        share = self.settings.labelled if self.labelled else 0.0
+        settings = _settings(recipe)
+        share = settings.labelled if self.labelled else 0.0
         criterion = make_loss(recipe, self.labelled or self.train)
-        return Pupil(model, recipe, self._ignored, criterion, self.settings.temperature, share)
+        return Pupil(model, recipe, self._ignored, criterion, settings.temperature, share)
 
     def samples(self, trainee: Trainee, card: ModelCard) -> SoftCrops:
         recipe = trainee.recipe
         taught = training_crops(CachedDataset(self.train), recipe, card, self._ignored)
         labelled = training_crops(CachedDataset(self.labelled), recipe, card, self._ignored) if self.labelled else None
-        return SoftCrops(taught, self.taught.soft, self.settings, trainee.model.align_corners, labelled)
+        return SoftCrops(taught, self.taught.soft, _settings(recipe), trainee.model.align_corners, labelled)
 
     def shares(self, recipe: Recipe) -> NDArray[np.float64] | None:
         taught = _shares(self.train, recipe)
         if self.labelled is None:
             return taught if recipe.balanced_sampling else None
-        part = self.settings.labelled
+        part = _settings(recipe).labelled
         return np.concatenate([(1 - part) * taught, part * _shares(self.labelled, recipe)])
+
+    def fingerprints(self) -> dict[str, str]:
+        found = {"--photos: what the teacher labelled, or its labels,": self.train.fingerprint()}
+        if self.held_out:
+            found["--photos: what is held out to judge the student, or its labels,"] = self.val.fingerprint()
+        both = (self.labelled, None if self.held_out else self.val)
+        return found | {f"--data: photos or masks of {each.split}": each.fingerprint() for each in both if each}
 
     def origin(self, recipe: Recipe) -> dict[str, Any]:
         photos = f"{len(self.train)} photos of {self.train.root.name}, labelled by {self.teacher['name']}"
@@ -104,10 +112,18 @@ def soft_lesson(
     Raises:
         AtrousError: the recipe, the teacher, the photos or the data is not as it should be.
     """
-    settings = recipe.distill or DistillRecipe()
-    refuse_impossible(recipe)  # not after the minutes that a teacher may take
+    settings, stages = _settings(recipe), recipe.stage_recipes()
+    for index, stage in enumerate(stages):
+        if _settings(stage).held_out != settings.held_out:
+            raise RecipeError(
+                f"stages.{index}.distill.held_out: the photos are drawn once, for all stages: give it there"
+            )
+    refuse_impossible(recipe)  # and whatever else is refused before the minutes that a teacher may take
     predictor = load(teacher, device)
     labelled, judges = _labelled(recipe, data, predictor)
+    classes = Classes(predictor.card.classes, predictor.card.palette)
+    refuse_unfit(recipe, choose_device(device), Processes(), "auto", classes)
+    make_model(stages[0], classes)
     files = find_images(photos)
     held_out = 0 if judges else settings.held_out
     if len(files) <= held_out:
@@ -122,7 +138,6 @@ def soft_lesson(
         taught=rest,
         labelled=labelled,
         teacher={**_described(teacher, predictor), "scales": list(scales), "flip": flip},
-        settings=settings,
         held_out=judges is None,
     )
 
@@ -177,6 +192,10 @@ def _described(teacher: str | Path, predictor: Predictor) -> dict[str, Any]:
         "licence": card.licence,
         **{key: card.provenance[key] for key in ("source", "url", "sha256") if key in card.provenance},
     }
+
+
+def _settings(recipe: Recipe) -> DistillRecipe:
+    return recipe.distill or DistillRecipe()
 
 
 def _shares(dataset: SegmentationDataset, recipe: Recipe) -> NDArray[np.float64]:
