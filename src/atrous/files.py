@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,17 @@ def replacing(target: str | Path) -> Iterator[Path]:
         raise AtrousError(f"{target}: cannot be written: {reason}") from error
     except OSError as error:
         raise AtrousError(f"{target}: cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def scratch_beside(target: Path) -> Iterator[Path]:
+    """A new hidden folder beside `target`, gone with whatever is still in it when the block ends."""
+    folder = target.with_name(f".{uuid.uuid4().hex}-unfinished")
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The frame of the command: quick to start, one line for an error, exit codes."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -142,3 +143,51 @@ def test_ctrl_c_while_predicting_ends_soon_and_leaves_no_half_file(photos, model
 def test_python_m_atrous_is_the_command_too():
     done = subprocess.run([sys.executable, "-m", "atrous", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"atrous {__version__}"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_told_to_end_it_leaves_no_half_file_either(photos, model_folder, tmp_path) -> None:
+    out = tmp_path / "out"
+    scales = ",".join(["1.5"] * 150)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "atrous", "predict", photos, "--out", out, "--model", model_folder, "--scales", scales],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 240
+    while not (out.is_dir() and any(out.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert {path.suffix for path in out.iterdir()} <= {".png", ".jpg"}
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_a_file_that_may_not_be_read_is_no_fault_of_ours(failing) -> None:
+    failing(PermissionError(errno.EACCES, "Permission denied", "locked/x"))
+    result = CliRunner().invoke(app, ["models"])
+    assert result.exit_code == 2
+    assert result.stderr == "atrous: error: locked/x: Permission denied\n"
+
+
+@pytest.mark.parametrize("args", [["--out", ""], ["--out="], ["-o", ""]])
+def test_an_empty_out_is_not_the_current_folder(photos, args, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    result = CliRunner().invoke(app, ["predict", str(photos), *args])
+    assert result.exit_code == 2
+    assert result.stderr == "atrous: error: --out: is empty: give a file or a folder, or . for this one\n"
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_letters_that_a_terminal_lacks_stop_nothing(photos, model_folder, tmp_path) -> None:
+    (tmp_path / "日本.png").write_bytes((photos / "a.png").read_bytes())
+    command = [sys.executable, "-m", "atrous", "predict", tmp_path / "日本.png", "--model", model_folder]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [*command, "--out", tmp_path / "out"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "??.png  60?40" in done.stdout
+    assert (tmp_path / "out" / "日本.png").is_file()

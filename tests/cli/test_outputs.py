@@ -83,3 +83,23 @@ def test_an_argument_without_photos_is_told_and_the_rest_found(tmp_path) -> None
     assert [photo.path for photo in photos] == [tmp_path / "x.png"]
     assert len(failures) == 1
     assert "gone.jpg" in failures[0]
+
+
+def test_a_folder_in_a_files_place_is_refused(planned) -> None:
+    Path("out/x.png").mkdir(parents=True)
+    with pytest.raises(AtrousError, match=r"out/x\.png: is a folder, where a file would be written"):
+        planned(["x.jpg"], ["x.jpg"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX's")
+def test_a_pipe_and_a_link_to_itself_spoil_nothing(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    photos, _ = find_photos(["pipe"])
+    assert plan_outputs(photos, Path("out"), ["mask"]) == [{"mask": Path("out/pipe.png")}]
+    Path("folder").mkdir()
+    Path("folder/x.jpg").write_bytes(b"x")
+    Path("folder/loop.jpg").symlink_to("loop.jpg")
+    photos, failures = find_photos(["folder"])
+    assert [photo.path for photo in photos] == [Path("folder/x.jpg")]
+    assert not failures

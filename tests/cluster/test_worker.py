@@ -101,3 +101,12 @@ def deadly(name, stream):
         return stream(self, sources, progress, **options)
 
     return timed_stream
+
+
+def test_another_photo_is_not_written_over(work, bucket, picture):
+    task = tasks_of(bucket)[0]
+    places.write(task.files["mask"], picture(3), "run")
+    failure = work([task])[task.photo]
+    assert not failure
+    assert f"not written: {task.files['mask']}: is there and is no mask" in failure.message
+    assert places.read(task.files["mask"]) == picture(3)

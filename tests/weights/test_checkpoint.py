@@ -32,6 +32,8 @@ WRAPPINGS = {
     "references": {"model": TENSORS, "epoch": 3, "optimizer": {"param_groups": [{"lr": 0.1}]}},
     "Lightning": {"state_dict": prefixed("model."), "hyper_parameters": {"lr": 1}, "pytorch-lightning_version": "2.4"},
     "compiled, distributed": {"state_dict": prefixed("module._orig_mod.")},
+    "a score beside them": {"model": TENSORS, "best_miou": torch.tensor(0.7), "epoch": 3},
+    "an empty one first": {"model_state": {}, "state_dict": {"model": TENSORS}},
 }
 
 
@@ -138,3 +140,11 @@ def test_damage_is_one_line_or_harmless(whole, tmp_path_factory, data):
     path.write_bytes(content)
     with suppress(WeightsError):
         assert all(isinstance(tensor, torch.Tensor) for tensor in read_checkpoint_file(path).state.values())
+
+
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
+    content = {}
+    content["model"] = content
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"x\.pth: holds no weights"):
+        read_checkpoint_file(tmp_path / "x.pth")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from atrous.errors import AtrousError, WeightsError
@@ -162,3 +163,45 @@ def test_the_card_is_read_without_the_weights(model, tmp_path):
     config, card = read_card(tmp_path / "m")
     assert card == CARD
     assert config["name"] == "deeplabv3plus_mobilenet_v2_050"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"palette": [[300, 0, 0], [0, 0, 0], [1, 1, 1]]}, r"palette: \(300, 0, 0\) is no colour"),
+        ({"palette": [[0.5, 0, 0], [0, 0, 0], [1, 1, 1]]}, r"palette: \(0\.5, 0, 0\) is no colour"),
+        ({"palette": ["abc", [0, 0, 0], [1, 1, 1]]}, "palette: .* is no colour"),
+        ({"mean": ["a", "b", "c"]}, "mean: .* is not three numbers"),
+        ({"mean": [0, 0, float("nan")]}, "mean: .* is not three numbers"),
+        ({"std": [0, 1, 1]}, "std: .* is not three numbers above 0"),
+        ({"classes": "abc"}, "classes: 'abc' is no list of names"),
+        ({"classes": ["a", None, "b"]}, "classes: None is no name"),
+        ({"classes": ["a", "b", "b"]}, "names a class twice"),
+        ({"classes": ["a", "b"], "palette": [[0, 0, 0], [1, 1, 1]]}, "the model has 3 classes, its card names 2"),
+    ],
+)
+def test_a_card_that_cannot_be_is_named_with_the_file(model, tmp_path, change, message):
+    save_model(model, CARD, tmp_path / "m")
+    config = tmp_path / "m" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    with pytest.raises(WeightsError, match=rf"m/(config\.json|model\.safetensors): .*{message}") as error:
+        load_model(tmp_path / "m")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"[" * 100_000])
+def test_a_configuration_that_is_none_is_named(model, tmp_path, text):
+    save_model(model, CARD, tmp_path / "m")
+    (tmp_path / "m" / "config.json").write_bytes(text)
+    with pytest.raises(WeightsError, match=r"config\.json: not a model configuration"):
+        load_model(tmp_path / "m")
+
+
+def test_a_full_disk_is_told_with_the_file(model, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("atrous.weights.saved.save_file", full)
+    with pytest.raises(AtrousError, match=r"m/model\.safetensors: cannot be written: .*No space left on device"):
+        save_model(model, CARD, tmp_path / "m")
+    assert list((tmp_path / "m").iterdir()) == []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from atrous.cli.outputs import writable
+from atrous.cli.outputs import writable_file
 from atrous.errors import AtrousError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def bench(
     threads: int | None = typer.Option(None, min=1, help="For each; torch's own number if not given."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
     json: Path | None = typer.Option(
-        None, "--json", callback=writable, help="File for all numbers, with the machine's name."
+        None, "--json", callback=writable_file, help="File for all numbers, with the machine's name."
     ),
 ) -> None:
     """Measure a model on this machine: latency, throughput, memory, and whether the labels are torch's.

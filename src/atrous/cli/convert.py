@@ -37,6 +37,8 @@ def convert(
     from atrous.settings import parse_override
 
     options = dict(parse_override(setting) for setting in settings)
+    if no_option := options.keys() & {"source", "progress", "classes"}:
+        raise AtrousError(f"--set {min(no_option)}: is no option of an architecture; classes are given by --classes")
     if output_stride is not None:
         options["output_stride"] = output_stride
     if classes is not None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from atrous.cli.outputs import writable
+from atrous.cli.outputs import writable_file
 from atrous.cli.predict import parse_scales
 
 crf = typer.Typer(no_args_is_help=True, help="Parameters of the fully connected CRF.")
@@ -22,7 +22,7 @@ def fit(
         help="A name that `atrous models` lists, a directory, or a checkpoint as for `atrous convert`.",
     ),
     data: Path = typer.Option(..., "--data", help="Labelled data, as for `atrous eval`."),
-    out: Path = typer.Option(..., "--out", "-o", callback=writable, help="YAML file to write, for `--crf`."),
+    out: Path = typer.Option(..., "--out", "-o", callback=writable_file, help="YAML file to write, for `--crf`."),
     split: str = typer.Option("val", help="Which of its splits."),
     photos: int = typer.Option(100, help="How many of its photos, evenly spaced; the papers take 100."),
     start: str = typer.Option("voc", help="Whose spatial kernel to keep: a name as for `--crf`, or a file."),

@@ -35,7 +35,8 @@ def export(
     with report(1) as lines:
         lines.begin(f"exporting {source}")
         done = export_model(source, out, format, **options, progress=lines.begin)
-    megabytes = sum(file.stat().st_size for file in (done.path, done.path.with_suffix(".bin")) if file.is_file()) / 1e6
+    files = [done.path, done.path.with_suffix(".bin")] if format == "openvino" else [done.path]
+    megabytes = sum(file.stat().st_size for file in files) / 1e6
     whose = "the float model's" if format.endswith("int8") else "torch's"
     typer.echo(f"wrote {done.path} ({megabytes:.1f} MB): {done.agreement:.2%} of the pixels have {whose} label")
     if done.miou:

@@ -4,14 +4,17 @@ One file a command; to add one, write its function and register it at the end of
 the library inside its function, so that `atrous --help` does not wait for torch.
 
 Exit codes: 0; 1 when some inputs failed and the rest was done; 2 for misuse; 70 for a fault of Atrous itself;
-130 when interrupted.
+130 when interrupted, 143 when told to end (SIGTERM).
 """
 
 import atexit
 import errno
 import gc
+import os
 import sys
 import traceback
+from io import TextIOWrapper
+from itertools import pairwise
 from typing import Any
 
 import typer
@@ -32,6 +35,7 @@ from atrous.cli.models import models
 from atrous.cli.predict import predict
 from atrous.cli.train import train
 from atrous.errors import AtrousError
+from atrous.stopping import ending_on_sigterm
 
 
 class _Commands(TyperGroup):
@@ -42,6 +46,10 @@ class _Commands(TyperGroup):
         options = args[: args.index("--")] if "--" in args else args
         if "--debug" in options:
             args = ["--debug", *(arg for arg in options if arg != "--debug"), *args[len(options) :]]
+        if "--out=" in options or any(option in ("--out", "-o") and not value for option, value in pairwise(options)):
+            # An unset variable of a script, most likely; as a path it would be the current folder.
+            _explain("atrous: error: --out: is empty: give a file or a folder, or . for this one", debug=False)
+            raise typer.Exit(2)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -59,8 +67,10 @@ class _Commands(TyperGroup):
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output has gone, as in `| head`: typer ends quietly
                 raise
-            _explain(f"atrous: error: {error}", debug)
-            raise typer.Exit(70) from None
+            # A file that may not be read, a full disk: not ours to mend.
+            where = f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else str(error)
+            _explain(f"atrous: error: {where}", debug)
+            raise typer.Exit(2 if error.filename else 70) from None
         except Exception as error:
             if type(error).__module__.split(".")[0] in ("typer", "click"):  # its own report of wrong usage
                 raise
@@ -118,7 +128,11 @@ app.add_typer(crf, name="crf")
 def main() -> None:
     """The entry point."""
     atexit.register(_end_soon)
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal or a pipe may not know ×, nor every file's name
+    with ending_on_sigterm():
+        app()
 
 
 def _end_soon() -> None:

@@ -46,6 +46,13 @@ def writable(param: typer.CallbackParam, path: Path | None) -> Path | None:
     return path
 
 
+def writable_file(param: typer.CallbackParam, path: Path | None) -> Path | None:
+    """`writable`, of a file alone."""
+    if path is not None and path.is_dir():
+        raise AtrousError(f"{max(param.opts, key=len)} {path}: is a folder; give a file")
+    return writable(param, path)
+
+
 def _refuse_unwritable(label: str, path: Path) -> None:
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if there != path and not there.is_dir():
@@ -96,7 +103,7 @@ def _place(path: Path, argument: str) -> Path:
     if "://" in argument:
         return Path(path.name)
     base = Path(argument)
-    if base.is_file():
+    if base.exists() and not base.is_dir():
         base = base.parent
     elif not base.is_dir():
         base = Path(*takewhile(lambda part: not has_magic(part), base.parts))
@@ -133,6 +140,8 @@ def _refuse_overwriting(photos: Sequence[Photo], planned: Sequence[dict[Kind, Pa
     inputs = {_key(photo.path.resolve()) for photo in photos}
     written = [path for files in planned for path in files.values()]
     for path in written:
+        if path.is_dir():
+            raise AtrousError(f"{path}: is a folder, where a file would be written: give another --out")
         if _key(path.resolve()) in inputs:
             raise AtrousError(f"{path} is an input and would be written over: give another --out")
     repeated = _repeated(written)

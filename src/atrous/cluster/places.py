@@ -17,6 +17,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, FSSpecHandl
 from atrous.cluster.stamps import WITHIN
 from atrous.data import IMAGE_SUFFIXES
 from atrous.errors import AtrousError
+from atrous.inference import is_photo
 
 _HEADS_AND_TAILS = ((b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"), (b"\xff\xd8\xff", b"\xff\xd9"))
 
@@ -67,6 +68,15 @@ def write(place: str, content: bytes, mark: str) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(unfinished)
+
+
+def holds_photo(place: str) -> bool:
+    """Whether an image without a palette is there, which no mask is; OSError where that cannot be seen."""
+    files, path = _locate(place)
+    if files.get_file_info(path).type != FileType.File:
+        return False
+    with files.open_input_file(path) as file:
+        return is_photo(file)
 
 
 def written_at(place: str) -> int | None:

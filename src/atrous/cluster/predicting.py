@@ -155,7 +155,10 @@ def _note(place: str, fingerprint: str) -> int | None:
         found = places.read(place).decode(errors="replace")
     except FileNotFoundError:
         found = fingerprint
-        places.write(place, fingerprint.encode(), "atrous")
+        try:
+            places.write(place, fingerprint.encode(), "atrous")
+        except OSError as error:
+            raise AtrousError(f"{place}: cannot be written: {error.strerror or error}") from error
     if found != fingerprint:
         raise AtrousError(f"{place}: another model or other options were used there: give another --out, or delete it")
     return places.written_at(place)

@@ -114,13 +114,16 @@ class Worker:
     def _written(self, task: Task, stamp: bytes, result: Segmentation | Failure, seconds: float) -> Done | Failure:
         if isinstance(result, Failure):
             return Failure(task.photo, result.message)
-        try:
-            for kind, place in task.files.items():
+        for kind, place in task.files.items():
+            try:
+                if kind == "mask" and places.holds_photo(place):
+                    raise AtrousError("is there and is no mask, perhaps another photo; name another folder")
                 content = io.BytesIO()
                 result.write(content, kind)
                 places.write(place, stamped(content.getvalue(), stamp), self._mark)
-        except (AtrousError, OSError) as error:
-            return Failure(task.photo, f"{task.photo}: not written: {error}")
+            except (AtrousError, OSError) as error:
+                reason = getattr(error, "strerror", None) or error
+                return Failure(task.photo, f"{task.photo}: not written: {place}: {reason}")
         height, width = result.labels.shape
         return Done(task.photo, (height, width), result.areas(), seconds)
 

@@ -1,6 +1,5 @@
 """Data sets that may be fetched: where they are, and how their archives become folders."""
 
-import os
 import re
 import shutil
 import zipfile
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atrous.errors import DataError
+from atrous.files import scratch_beside
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,9 @@ def unpack(published: PublishedData, archive: Path, out: Path) -> None:
     """
     if out.exists():
         raise DataError(f"{out}: is there already; give a folder that is to be made")
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
     found: Counter[str] = Counter()
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with scratch_beside(out) as partial, zipfile.ZipFile(archive) as opened:
             for member in opened.infolist():
                 # Only names made of the pattern's letters come out: nothing leads elsewhere.
                 if match := re.fullmatch(published.members, member.filename):
@@ -72,13 +71,11 @@ def unpack(published: PublishedData, archive: Path, out: Path) -> None:
                     with opened.open(member) as source, target.open("wb") as file:
                         shutil.copyfileobj(source, file)
                     found[match[1]] += 1
-        if found != published.files:
-            counts = ", ".join(f"{found[name]} of {count} in {name}" for name, count in published.files.items())
-            raise DataError(f"{archive}: does not hold all of {published.name} ({counts}): delete it, fetch again")
-        partial.rename(out)
+            if found != published.files:
+                counts = ", ".join(f"{found[name]} of {count} in {name}" for name, count in published.files.items())
+                raise DataError(f"{archive}: does not hold all of {published.name} ({counts}): delete it, fetch again")
+            partial.rename(out)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{archive}: damaged, or no .zip archive ({error}): delete it and fetch it again") from error
     except OSError as error:
         raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

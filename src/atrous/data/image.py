@@ -131,12 +131,19 @@ def find_images(inputs: Iterable[str | Path] | str | Path) -> list[Path]:
 def _matching(path: Path) -> Iterator[Path]:
     if path.is_dir():
         with os.scandir(path) as entries:
-            yield from (path / entry.name for entry in entries if _is_image(entry.name) and entry.is_file())
+            yield from (path / entry.name for entry in entries if _is_image(entry.name) and _is_file(entry))
     elif path.exists():
         yield path
     elif _is_pattern(str(path)):
         matches = glob(str(path), recursive=True)
         yield from (Path(match) for match in matches if _is_image(match) and os.path.isfile(match))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself is as good as one that leads nowhere
+        return False
 
 
 def _is_pattern(path: str) -> bool:

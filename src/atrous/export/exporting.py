@@ -1,7 +1,5 @@
 """`export_model`: a file for another runtime, which stands only once that runtime gives what torch gives."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,6 +12,7 @@ from atrous.errors import AtrousError
 from atrous.export.compared import COMPARED_AT, Comparison, Run, compare
 from atrous.export.deployed import Deployed, Output, Size, metadata
 from atrous.export.steps import find_shifts, showing
+from atrous.files import scratch_beside
 from atrous.inference import Predictor, load
 from atrous.inference.engines.folding import folded
 from atrous.inference.engines.quantised import shift_biases
@@ -85,16 +84,11 @@ def export_model(
     predictor = source if isinstance(source, Predictor) else load(source, "cpu")
     if isinstance(predictor.model, MultiScale):
         raise AtrousError("a model with multi_scale cannot be exported: export its `single`, the model at one scale")
-    folder = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-        try:
+        with scratch_beside(target) as folder:
             exported = _write(predictor, folder / target.name, format, output, size, calibration, progress)
             for file in sorted(folder.iterdir(), key=lambda file: file.name == target.name):  # itself last
                 file.replace(target.parent / file.name)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise AtrousError(f"{target}: cannot be written: {error.strerror or error}") from error
     return Exported(target, format, *exported)
@@ -221,8 +215,9 @@ def _check_litert(size: Size | None) -> None:
 
 def _target(path: Path, format: str) -> Path:
     ending = _ENDINGS[format]
-    if path.suffix == ending and not path.is_dir():
+    suffix = path.suffix.lower()
+    if suffix == ending and not path.is_dir():
         return path
-    if path.suffix in (*_ENDINGS.values(), ".bin") or path.is_file():
+    if suffix in (*_ENDINGS.values(), ".bin") or path.is_file():
         raise AtrousError(f"{path}: a file of format {format!r} ends in {ending}; or give a folder")
     return path / f"model{ending}"

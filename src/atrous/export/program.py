@@ -1,5 +1,6 @@
 """torch's own files: a graph without its Python code, for `torch.export.load` and AOTInductor."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ def write_program(deployed: Deployed, about: str, path: Path) -> None:
     photo = deployed.example().expand(2, -1, -1, -1).contiguous()  # torch.export takes a batch of one for a constant
     with torch.no_grad():
         program = torch.export.export(deployed, (photo,), dynamic_shapes=(axes,))
-    torch.export.save(program, path, extra_files={"atrous.json": about})
+    content = io.BytesIO()  # on a full disk torch's own writer ends the program
+    torch.export.save(program, content, extra_files={"atrous.json": about})
+    path.write_bytes(content.getbuffer())
 
 
 def run_program(path: Path) -> Run:

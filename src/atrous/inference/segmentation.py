@@ -186,7 +186,7 @@ class Segmentation:
         for target in written:
             if self.source and target.exists() and self.source.exists() and target.samefile(self.source):
                 raise AtrousError(f"{target}: would replace the photo itself; name another file or folder")
-        if mask and mask.exists() and _is_photo(mask):
+        if mask and _is_photo(mask):
             raise AtrousError(f"{mask}: is there and is no mask, perhaps another photo; name another file or folder")
         if mask:
             with replacing(mask) as unfinished, unfinished.open("wb") as file:
@@ -237,10 +237,18 @@ class Segmentation:
         write_jpeg(file, strips, (height, width), quality=_JPEG_QUALITY)
 
 
-def _is_photo(path: Path) -> bool:
+def is_photo(file: BinaryIO) -> bool:
     """Whether a file is an image without a palette, which masks have."""
     try:
-        with path.open("rb") as file, open_stored(file, max_pixels=sys.maxsize) as found:
+        with open_stored(file, max_pixels=sys.maxsize) as found:
             return found.mode != "P"
     except (OSError, ImageError):  # no image
+        return False
+
+
+def _is_photo(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_photo(file)
+    except OSError:  # nothing there
         return False

@@ -1,4 +1,4 @@
-"""SIGTERM, by which SLURM and `docker stop` warn a run before they kill it."""
+"""SIGTERM while Lightning trains, and in several processes."""
 
 import os
 import signal
@@ -12,24 +12,15 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from atrous import stopping
 from atrous.training.parallel import is_grouped
 
 
 @contextmanager
 def ending_on_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM ends the program at once by a `SystemExit` of 143, which tidies up as exceptions do.
-
-    Without it Python's `finally` blocks would not run, and in a container, as its first process, the signal would be
-    ignored. A program that has a handler of its own keeps it. Outside the main thread nothing is done.
-    """
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGTERM, _end)
-    try:
+    """`atrous.stopping`'s, for a run that may be one of several processes."""
+    with stopping.ending_on_sigterm(_end):
         yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class EndOnSigterm(Callback):  # type: ignore[misc]

@@ -1,7 +1,9 @@
 """What a saved model says of itself beside its weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
+from numbers import Integral, Real
 from typing import Any
 
 from atrous.errors import WeightsError
@@ -40,6 +42,15 @@ class ModelCard:
             raise WeightsError(f"a model card with {len(self.classes)} classes has {len(self.palette)} palette colours")
         if len(set(self.classes)) != len(self.classes):
             raise WeightsError("a model card names a class twice: give each of its classes its own name")
+        if not all(isinstance(name, str) for name in self.classes):
+            raise WeightsError(f"classes: {_first_not(self.classes, lambda name: isinstance(name, str))!r} is no name")
+        if not all(map(_is_colour, self.palette)):
+            wrong = _first_not(self.palette, _is_colour)
+            raise WeightsError(f"palette: {wrong!r} is no colour; a colour is three whole numbers from 0 to 255")
+        for name, values, least in (("mean", self.mean, -inf), ("std", self.std, 0.0)):
+            if len(values) != 3 or not all(_is_number_above(least, value) for value in values):
+                above = " above 0" if name == "std" else ""
+                raise WeightsError(f"{name}: {values!r} is not three numbers{above}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `config.json` holds them."""
@@ -50,6 +61,8 @@ class ModelCard:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelCard":
         known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        if not isinstance(known["classes"], list):
+            raise WeightsError(f"classes: {known['classes']!r} is no list of names")
         known["classes"] = tuple(known["classes"])
         known["palette"] = tuple(_triple(colour) for colour in known["palette"])
         for name in ("mean", "std"):
@@ -63,3 +76,19 @@ class ModelCard:
 def _triple(values: Sequence[Any]) -> tuple[Any, Any, Any]:
     first, second, third = values
     return first, second, third
+
+
+def _is_colour(colour: object) -> bool:
+    return (
+        isinstance(colour, Sequence)
+        and len(colour) == 3
+        and all(isinstance(value, Integral) and 0 <= int(value) <= 255 for value in colour)
+    )
+
+
+def _is_number_above(least: float, value: object) -> bool:
+    return isinstance(value, Real) and least < float(value) < inf
+
+
+def _first_not(values: Iterable[Any], is_sound: Callable[[Any], bool]) -> Any:
+    return next(value for value in values if not is_sound(value))

@@ -26,6 +26,7 @@ from atrous.weights.schemes import mmsegmentation
 # Where a checkpoint has its weights beside other things, by who writes it: VainF; jfzhang95, mmsegmentation and
 # Lightning; torchvision's references; others.
 _WRAPPERS = ("model_state", "state_dict", "model", "model_state_dict", "net", "weights")
+_DEEPEST = 4  # wrappers within one another
 # What a wrapping module puts before every name: (Distributed)DataParallel, a LightningModule, torch.compile.
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 _DIRECTORY_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -136,15 +137,31 @@ def _why_not(path: Path, error: Exception) -> str:
 def _unwrap(path: Path, content: Any) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     """The tensors, and what lay around them."""
     around: Mapping[str, Any] = {}
-    while isinstance(content, Mapping):
-        tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
-        if tensors or not inner:
+    for _ in range(_DEEPEST):
+        inner = next((each for each in _wrapped(content) if _holds_weights(each)), None)
+        if inner is None:
             break
-        around, content = content, inner[0]
-    if not isinstance(content, Mapping) or not tensors:
+        around, content = content, inner
+    tensors = _tensors(content)
+    if not tensors:
         raise WeightsError(f"{path}: holds no weights: no tensors by name in it, nor under {', '.join(_WRAPPERS)}")
     return tensors, around
+
+
+def _wrapped(content: Any) -> list[Any]:
+    """What stands under a wrapper's name, where a tensor such as the best score may stand beside it."""
+    return [content[name] for name in _WRAPPERS if name in content] if isinstance(content, Mapping) else []
+
+
+def _holds_weights(content: Any, depth: int = _DEEPEST) -> bool:
+    inner = _wrapped(content) if depth else []
+    return bool(_tensors(content)) or any(_holds_weights(each, depth - 1) for each in inner)
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
+        return {}
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
 def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 The safetensors file carries the same configuration in its header, so that it can travel by itself.
 """
 
+import io
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -73,7 +74,9 @@ def write_state(state: Mapping[str, Tensor], path: str | Path) -> None:
         if unfinished.suffix == ".safetensors":
             _save(state, unfinished, {"format": "pt"})
         else:
-            torch.save(dict(state), unfinished)
+            content = io.BytesIO()  # torch's own writer tells of a full disk by an error of its own making
+            torch.save(dict(state), content)
+            unfinished.write_bytes(content.getbuffer())
 
 
 def _save(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
@@ -100,11 +103,20 @@ def is_saved(source: str | Path) -> bool:
     path = Path(source)
     if str(source) in list_bundled():
         return True
+    if path.is_dir():
+        path /= WEIGHTS
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    beside = path.with_name(CONFIG)
+    if path.name == WEIGHTS and beside.is_file():  # transformers' and smp's models have files of these names, too
+        text = _read_text(beside)
+        try:
+            return "model" in json.loads(text)
+        except (ValueError, TypeError, RecursionError):
+            return False
     try:
-        if path.is_dir():
-            return (path / WEIGHTS).is_file() and "model" in json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        return path.suffix == ".safetensors" and path.is_file() and _read_config(path) is not None
-    except (AtrousError, OSError, ValueError, TypeError):
+        return _read_config(path) is not None
+    except WeightsError:
         return False
 
 
@@ -124,6 +136,8 @@ def load_model(source: str | Path) -> tuple[SegmentationModel, ModelCard]:
         model = create_model(**config)
     except (AtrousError, TypeError) as error:
         raise WeightsError(f"{path}: this configuration makes no model: {error}") from error
+    if len(card.classes) != model.num_classes:
+        raise WeightsError(f"{path}: the model has {model.num_classes} classes, its card names {len(card.classes)}")
     with _open(path) as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     expected = model.state_dict()
@@ -162,15 +176,27 @@ def _locate(source: str | Path) -> Path:
 
 def _open(path: Path) -> safe_open:
     try:
+        path.open("rb").close()  # which tells better why a file cannot be read
         return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise WeightsError(f"{path}: not a safetensors file, or cut short ({error})") from error
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise WeightsError(f"{path}: not a model configuration, as it is no text ({error})") from error
 
 
 def _read_config(path: Path) -> tuple[Path, str]:
     beside = path.parent / CONFIG
     if path.name == WEIGHTS and beside.is_file():
-        return beside, beside.read_text(encoding="utf-8")
+        return beside, _read_text(beside)
     with _open(path) as file:
         text = (file.metadata() or {}).get(_KEY)
     if text is None:
@@ -184,5 +210,7 @@ def _parse(path: Path, text: str) -> tuple[dict[str, Any], ModelCard]:
         return dict(values["model"]), ModelCard.from_dict(values)
     except KeyError as error:
         raise WeightsError(f"{path}: the configuration has no {error}, so it is not an Atrous model") from error
-    except (ValueError, TypeError) as error:
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    except (ValueError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path}: not a model configuration ({error})") from error

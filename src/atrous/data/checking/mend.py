@@ -24,6 +24,7 @@ from atrous.data.layouts.layout import Layout
 from atrous.data.masks import PictureMasks, read_picture
 from atrous.data.opening import recognise
 from atrous.errors import AtrousError, DataError
+from atrous.files import scratch_beside
 
 Array = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -52,15 +53,12 @@ def mend_dataset(report: Report, out: str | Path, progress: Progress | None = No
     out = Path(out)
     if out.exists():
         raise AtrousError(f"{out}: is there already; give a folder that is to be made")
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        try:
+        with scratch_beside(out) as partial:
             left_out = _write(report, partial, progress)
             if len(left_out) == sum(split.photos for split in report.splits.values()):
                 raise AtrousError(f"{out}: not written, as every photo would be left out; {'; '.join(left_out[:1])}")
             partial.rename(out)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise AtrousError(f"{out}: cannot be written: {error.strerror or error}") from error
     return left_out
@@ -132,7 +130,6 @@ def _write(report: Report, out: Path, progress: Progress | None) -> list[str]:
     layout: Layout = recognise(report.root)
     datasets = {split: layout.open(report.root, split) for split in report.splits}
     mender = _mender(report)
-    out.mkdir(parents=True)
     (out / FILE).write_text(mender.classes.to_json(), encoding="utf-8")
     places = {split: "" if datasets.keys() == {WHOLE} else split for split in datasets}
     work = [(dataset, places[split], look) for split, dataset in datasets.items() for look in report.looks[split]]

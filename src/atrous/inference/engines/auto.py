@@ -6,7 +6,6 @@ written is as good as none.
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from atrous.errors import AtrousError
+from atrous.files import replacing
 from atrous.inference.engines.names import FLOAT32, INT8, Engine, versions
 from atrous.inference.machine import processor
 from atrous.models import SegmentationModel
@@ -52,14 +52,9 @@ def measure(key: str, engines: Mapping[str, Engine], x: Tensor) -> str:
     milliseconds = {name: round(seconds * 1e3, 2) for name, seconds in best.items()}
     with contextlib.suppress(AtrousError):  # a place that cannot be written costs another measurement, no more
         path = _memory()
-        with writing(path):
-            unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-            try:
-                known = {**_read(), key: {"engine": fastest, "milliseconds": milliseconds}}
-                unfinished.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-                unfinished.replace(path)
-            finally:
-                unfinished.unlink(missing_ok=True)
+        with writing(path), replacing(path) as unfinished:
+            known = {**_read(), key: {"engine": fastest, "milliseconds": milliseconds}}
+            unfinished.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     return fastest
 
 
