@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from atrous.errors import WeightsError
+from atrous.errors import AtrousError, WeightsError
 from atrous.inference import Predictor, load
 from atrous.models import create_model
 from atrous.weights import ModelCard
@@ -58,3 +58,10 @@ def test_nothing_there_is_one_line(tmp_path):
     with pytest.raises(WeightsError, match="neither a directory nor a model on the Hub") as error:
         Predictor.from_pretrained("nobody/nothing", local_files_only=True, cache_dir=tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_an_option_is_taken_or_refused(predictor, tmp_path):
+    predictor.save_pretrained(tmp_path / "m")
+    assert Predictor.from_pretrained(tmp_path / "m", device="cpu", engine="torch-bf16").engine == "torch-bf16"
+    with pytest.raises(AtrousError, match="from_pretrained has no option 'devcie'; it takes cache_dir, device, engine"):
+        Predictor.from_pretrained(tmp_path / "m", devcie="cpu")

@@ -35,6 +35,16 @@ def test_every_pixel_is_kept_once_from_deep_inside_a_tile(
     assert (kept == 1).all()
 
 
+@pytest.mark.parametrize("stride", [128, 256])
+def test_a_tile_below_the_output_stride_is_one_of_its_size(stride: int) -> None:
+    pieces = plan_tiles(700, 600, 129, stride, 1)
+    assert {piece.seen[0].stop - piece.seen[0].start for piece in pieces if piece.seen[0].stop < 700} == {stride + 1}
+    kept = np.zeros((700, 600), dtype=np.int64)
+    for piece in pieces:
+        kept[piece.kept] += 1
+    assert (kept == 1).all()
+
+
 def test_all_tiles_are_padded_to_one_size(exact) -> None:
     sizes = {
         exact._network.padded(*(s.stop - s.start for s in piece.seen))

@@ -11,10 +11,10 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from atrous.crf.params import CRFParams
+from atrous.ops.compiled import njit
 from atrous.ops.gaussian import Grid, gaussian_grid
 from atrous.ops.lanes import (
     LANES,

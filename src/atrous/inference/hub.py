@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelHubMixin, snapshot_download
 
-from atrous.errors import WeightsError
+from atrous.errors import AtrousError, WeightsError
 from atrous.weights import ModelCard, save_model
 
 if TYPE_CHECKING:
     from atrous.inference.predictor import Predictor
 
+_OPTIONS = {"device", "engine", "revision", "token", "cache_dir", "force_download", "local_files_only"}
 _FILES = ["config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin"]
 
 
@@ -40,6 +41,7 @@ class Published(ModelHubMixin, library_name="atrous"):
         local_files_only: bool,
         token: str | bool | None,
         device: str = "auto",
+        engine: str = "torch",
         **_: Any,  # what the mixin read from config.json
     ) -> "Published":
         from atrous.inference.predictor import load
@@ -57,11 +59,13 @@ class Published(ModelHubMixin, library_name="atrous"):
                     allow_patterns=_FILES,
                 )
             )
-        return cls(load(directory, device))
+        return cls(load(directory, device, engine=engine))
 
 
 def from_hub(source: str | Path, **options: Any) -> "Predictor":
     """See `Predictor.from_pretrained`."""
+    if unknown := sorted(options.keys() - _OPTIONS):
+        raise AtrousError(f"from_pretrained has no option {unknown[0]!r}; it takes {', '.join(sorted(_OPTIONS))}")
     try:
         return Published.from_pretrained(source, **options).predictor
     except (OSError, ValueError) as error:  # what huggingface_hub raises derives from these

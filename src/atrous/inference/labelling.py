@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
@@ -105,6 +106,13 @@ class Labelled:
     probabilities: Probabilities | None
 
 
+def _no_autocast(kind: str) -> AbstractContextManager[object]:
+    """An engine computes in what it says, whatever the caller has set for a training beside it."""
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
+
+
 class Labelling:
     """Labels photos with one network in one way."""
 
@@ -139,7 +147,7 @@ class Labelling:
             progress: called with the share of a photo that is done, 1.0 in all for each.
         """
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), _no_autocast(self._network.device.type):
                 height, width, _ = photos[0].shape
                 side = tile_side(self._options.tile, height, width)
                 labelled = [self._in_tiles(photos[0], side, progress)] if side else self._whole(photos)

@@ -161,7 +161,8 @@ class Predictor:
 
         Args:
             source: the directory, or the model's name there, e.g. "google/deeplabv3_mobilenet_v2_1.0_513".
-            options: `device`, and huggingface_hub's: `revision`, `token`, `cache_dir`, `local_files_only`, …
+            options: `device` and `engine`, and huggingface_hub's: `revision`, `token`, `cache_dir`,
+                `force_download`, `local_files_only`.
 
         Raises:
             WeightsError: nothing there, or not a model.

@@ -53,7 +53,7 @@ def plan_tiles(height: int, width: int, tile: int, stride: int, extra: int) -> l
     Args:
         extra: the pixels beyond whole strides that the network wants a side to have, 0 or 1.
     """
-    tile = (tile - extra) // stride * stride + extra
+    tile = max(stride, (tile - extra) // stride * stride) + extra
     return [
         Tile((seen_rows, seen_columns), (kept_rows, kept_columns))
         for seen_rows, kept_rows in _spans(height, tile, stride)
@@ -65,7 +65,7 @@ def _spans(side: int, tile: int, stride: int) -> list[tuple[slice, slice]]:
     """Along one side: what each tile sees, and what is kept of it."""
     if side <= tile:
         return [(slice(0, side), slice(0, side))]
-    step = (tile - tile // 4) // stride * stride
+    step = max(stride, (tile - tile // 4) // stride * stride)
     last = -(-(side - tile) // stride) * stride
     seen = [slice(start, min(start + tile, side)) for start in [*range(0, last, step), last]]
     # Between two tiles the border runs through the middle of what both see.

@@ -64,6 +64,9 @@ class DeepLabV2(SegmentationModel):
         """The convolution of each branch that carries its rate."""
         return list(self.aspp)  # type: ignore[arg-type]
 
+    def score_layers(self) -> list[str]:
+        return [f"aspp.{index}" for index in range(len(self.aspp))]
+
     @property
     def rates(self) -> tuple[int, ...]:
         return tuple(conv.rate for conv in self._atrous_convs())
@@ -90,6 +93,9 @@ class DeepLabV2VGG(DeepLabV2):
         branch = ConvolutionalClassifier(in_channels, 1024, 3, rate)
         branch.add_module("logits", logits_layer(1024, num_classes))
         return branch
+
+    def score_layers(self) -> list[str]:
+        return [f"{branch}.logits" for branch in super().score_layers()]
 
     def _atrous_convs(self) -> list[AtrousConv2d]:
         return [branch.fc6 for branch in self.aspp]  # type: ignore[misc]

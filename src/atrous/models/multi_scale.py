@@ -52,6 +52,9 @@ class MultiScale(SegmentationModel):
     def _follow_output_stride(self, output_stride: int) -> None:
         self.single.set_output_stride(output_stride)
 
+    def score_layers(self) -> list[str]:
+        return self.single.score_layers()
+
     def all_logits(self, x: Tensor) -> list[Tensor]:
         """N×3×H×W to the logits of each scale, at that scale's own size, and behind them the fused ones.
 

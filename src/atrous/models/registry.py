@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from inspect import Parameter, signature
 from typing import Any
 
+import numpy as np
+
 from atrous.backbones import BACKBONES
 from atrous.errors import AtrousError
 from atrous.models.multi_scale import MultiScale
@@ -71,6 +73,8 @@ def create_model(
     if name not in _ARCHITECTURES:
         raise AtrousError(f"no architecture is called {name!r}; there are {', '.join(list_models())}")
     check_num_classes(num_classes)
+    num_classes = int(num_classes)
+    options = {name: _plain(value) for name, value in options.items()}
     architecture = _ARCHITECTURES[name]
     make_backbone = BACKBONES[architecture.backbone]
     head_options = _keywords(architecture.model)
@@ -81,12 +85,17 @@ def create_model(
             raise AtrousError(f"{name} has no option {option!r}; it takes {', '.join(known)}")
     chosen = {**architecture.defaults, **options}
     backbone = make_backbone(**{key: chosen[key] for key in backbone_options if key in chosen})
-    stride = architecture.model.default_output_stride if output_stride is None else output_stride
+    stride = architecture.model.default_output_stride if output_stride is None else _plain(output_stride)
     make_model: Callable[..., SegmentationModel] = architecture.model
     model = make_model(backbone, num_classes, stride, **{key: chosen[key] for key in head_options if key in chosen})
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
     model._config = {"name": name, "num_classes": num_classes, **plain}
     return model if multi_scale is None else MultiScale(model, multi_scale)
+
+
+def _plain(value: Any) -> Any:
+    """numpy's numbers and arrays as Python's own, which a saved model can tell."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _keywords(function: Callable[..., Any]) -> list[str]:

@@ -44,6 +44,10 @@ class SegmentationModel(nn.Module):
         """
         return [(self.coarse_logits(x), 1.0)]
 
+    def score_layers(self) -> list[str]:
+        """Names of the convolutions whose results are the coarse logits, or are summed to them."""
+        return [name for name, module in self.named_children() if name == "logits" and isinstance(module, nn.Conv2d)]
+
     def forward(self, x: Tensor) -> Tensor:
         """N×3×H×W, normalised, to N×K×H×W logits, for any H and W from 1 up."""
         logits = self.coarse_logits(x)
@@ -71,7 +75,7 @@ class SegmentationModel(nn.Module):
             AtrousError: the model cannot be run at that stride; it is then left as it was.
         """
         self._follow_output_stride(output_stride)
-        self._output_stride = output_stride
+        self._output_stride = int(output_stride)
 
     def _follow_output_stride(self, output_stride: int) -> None:
         """What changes with the output stride: the backbone, and in a subclass what else there is."""

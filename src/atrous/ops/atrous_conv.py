@@ -17,15 +17,15 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from atrous.ops import valid_taps
+from atrous.ops.gradients import gradients_again
 from atrous.ops.tracing import is_traced
 from atrous.ops.triton_here import takes_triton
 
@@ -76,6 +76,10 @@ def atrous_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, rate: i
                     None if tensor is None else tensor.to(_type_under_autocast(tensor)) for tensor in (x, weight, bias)
                 ]
                 return _AtrousConv2d.apply(*cast, rate, ours)  # type: ignore[no-any-return,no-untyped-call]
+    return _plain(x, weight, bias, rate)
+
+
+def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, rate: int) -> Tensor:
     return F.conv2d(x, weight, bias, 1, _padding(weight, rate), rate)
 
 
@@ -170,7 +174,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, rate: int, dtype: 
 class _AtrousConv2d(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rate: int, ours: Ours) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        ctx.save_for_backward(x, weight, bias)
         ctx.rate, ctx.ours = rate, ours
         dtype = _product_type(x.dtype, x.device)
         if ours.forward:
@@ -181,9 +185,12 @@ class _AtrousConv2d(torch.autograd.Function):
             return F.conv2d(x.to(dtype), weight.to(dtype), bias, 1, _padding(weight, rate), rate).to(x.dtype)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        x, weight, bias = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            again = partial(_plain, rate=ctx.rate)
+            found = gradients_again(again, (x, weight, bias), ctx.needs_input_grad[:3], grad)
+            return *found, None, None
         rate, ours, dtype = ctx.rate, ctx.ours, _product_type(x.dtype, x.device)
         needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         grad_map = grad.permute(0, 2, 3, 1)

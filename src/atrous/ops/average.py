@@ -41,7 +41,7 @@ def average_views(groups: Sequence[Sequence[View]], scores: bool) -> tuple[Tenso
     height, width = len(first.rows.lower), len(first.columns.lower)
     device = first.logits.device
     labels = torch.empty((n, height, width), dtype=torch.uint8, device=device)
-    probabilities = torch.empty((n, classes, height, width), device=device) if scores else None
+    probabilities = torch.empty((n, classes, height, width), dtype=torch.float32, device=device) if scores else None
     if device.type == "cpu":
         from atrous.ops import average_cpu
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 from torch import Tensor
 
+from atrous.ops.compiled import njit
 from atrous.ops.softmax_cpu import blend, exponentials, padded_channels_last
 from atrous.ops.taps import arrays
 from atrous.ops.threads import split

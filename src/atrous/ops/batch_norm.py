@@ -7,13 +7,14 @@ not read.
 """
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from atrous.ops.gradients import gradients_again
 from atrous.ops.tracing import is_traced
 
 
@@ -100,13 +101,18 @@ class _BatchNorm(torch.autograd.Function):
 
         table = Table(x)
         ctx.scale = Scale.of(running, weight, bias, eps) if frozen else batch_scale(table, running, weight, bias, eps)
-        ctx.save_for_backward(x)
-        ctx.frozen, ctx.clip = frozen, clip
+        ctx.save_for_backward(x, weight, bias)
+        ctx.frozen, ctx.clip, ctx.running, ctx.eps = frozen, clip, running, eps
         return normalise(table, ctx.scale, clip)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            # A copy: what is computed twice is no second batch.
+            running = Running(ctx.running.mean.clone(), ctx.running.variance.clone(), 0.0)
+            again = partial(reference_batch_norm, running=running, eps=ctx.eps, frozen=ctx.frozen, clip=ctx.clip)
+            found = gradients_again(again, ctx.saved_tensors, ctx.needs_input_grad[:3], grad)
+            return *found, None, None, None, None
         from atrous.ops.batch_norm_cpu import Table, gradients, input_gradient
 
         x = ctx.saved_tensors[0]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
 from atrous.ops.bfloat16 import as_numpy
+from atrous.ops.compiled import njit
 from atrous.ops.lanes import (
     LANES,
     add,

@@ -5,13 +5,14 @@ bfloat16; and its convolution itself leaves its quick path where the padding is 
 ASPP. `depthwise_cpu` has our own.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from atrous.ops.gradients import gradients_again
 from atrous.ops.tracing import is_traced
 
 _MIN_CHANNELS = 64  # below that the inner loop is too short to beat torch (measured at 32: half as fast)
@@ -49,6 +50,10 @@ def _convolve(x: Tensor, weight: Tensor, stride: int, padding: int, rate: int) -
     return F.conv2d(x, weight, None, stride, padding, rate, groups=weight.shape[0])
 
 
+def _plain(x: Tensor, weight: Tensor, options: tuple[Any, ...]) -> Tensor:
+    return F.conv2d(x, weight, *options)
+
+
 class _DepthwiseConv2d(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int, rate: int) -> Tensor:
@@ -57,8 +62,11 @@ class _DepthwiseConv2d(torch.autograd.Function):
         return _convolve(x, weight, stride, padding, rate)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            options = None, ctx.stride, ctx.padding, ctx.rate, len(ctx.saved_tensors[1])
+            again = partial(_plain, options=options)
+            return *gradients_again(again, ctx.saved_tensors, ctx.needs_input_grad[:2], grad), None, None, None
         # numba takes half a second to import, which only training needs to wait for.
         from atrous.ops.depthwise_cpu import input_gradient, weight_gradient
 

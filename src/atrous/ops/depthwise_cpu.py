@@ -6,10 +6,10 @@ kernel flipped. Sums are taken in float32.
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from atrous.ops.bfloat16 import as_numpy, load, store
+from atrous.ops.compiled import njit
 from atrous.ops.threads import split
 
 
@@ -29,7 +29,7 @@ def input_gradient(grad: Tensor, weight: Tensor, x: Tensor, stride: int, padding
 
 def _gather(grad: Tensor, weight: Tensor, size: tuple[int, ...], stride: int, padding: int, rate: int) -> Tensor:
     n, channels, height, width = size
-    out = torch.empty((n, height, width, channels), dtype=grad.dtype)
+    out = torch.empty((n, height, width, channels), dtype=grad.dtype, device="cpu")
     kernel = as_numpy(weight.float()[:, 0].permute(1, 2, 0).contiguous())
     grad_array, out_array = as_numpy(grad.permute(0, 2, 3, 1)), as_numpy(out)
     split(
@@ -45,7 +45,7 @@ def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int, paddin
     size = weight.shape[-1]
 
     def part(start: int, stop: int) -> Tensor:
-        total = torch.zeros((size, size, weight.shape[0]))
+        total = torch.zeros((size, size, weight.shape[0]), dtype=torch.float32, device="cpu")
         _correlate_rows(x_array, grad_array, total.numpy(), stride, padding, rate, start, stop)
         return total
 

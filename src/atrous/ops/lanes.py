@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 from numpy.typing import NDArray
 
+from atrous.ops.compiled import njit
 from atrous.ops.softmax_cpu import (
     EXP_P0,
     EXP_P1,

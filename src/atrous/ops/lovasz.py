@@ -5,12 +5,13 @@ CPU `lovasz_cpu` counts errors in 131,072 steps instead, in whose order they are
 class share alike, and so do the others. The loss differs by less than a step's width, 8e-6.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from atrous.ops.gradients import gradients_again
 from atrous.ops.tracing import is_traced
 
 
@@ -55,11 +56,14 @@ class _LovaszLosses(torch.autograd.Function):
         from atrous.ops.lovasz_cpu import losses_and_slopes
 
         losses, slopes = losses_and_slopes(probabilities, target, ignore_index)
-        ctx.save_for_backward(slopes)
+        ctx.save_for_backward(probabilities, target, slopes)
+        ctx.ignore_index = ignore_index
         return losses
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = ctx.saved_tensors[0]
+        probabilities, target, slopes = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            again = partial(reference_lovasz_losses, target=target, ignore_index=ctx.ignore_index)
+            return *gradients_again(again, [probabilities], [True], grad), None, None
         return slopes * grad[:, None, None], None, None

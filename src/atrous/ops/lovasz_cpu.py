@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from atrous.ops.compiled import njit
 from atrous.ops.threads import split
 
 STEPS = 1 << 17  # in which errors are told apart
@@ -14,11 +14,18 @@ def losses_and_slopes(probabilities: Tensor, target: Tensor, ignore_index: int) 
     """N×K×H×W probabilities and N×H×W labels to K losses, and how each rises with its class's probabilities."""
     values = probabilities.detach().contiguous().numpy()
     labels = target.contiguous().numpy()
-    slopes = torch.empty(values.shape)
+    slopes = torch.empty(values.shape, dtype=torch.float32, device="cpu")
     losses = np.zeros(values.shape[1])
     filled = slopes.numpy()
     split(len(losses), lambda start, stop: _count_classes(values, labels, ignore_index, losses, filled, start, stop))
     return torch.from_numpy(losses.astype(np.float32)), slopes
+
+
+@njit(inline="always")
+def _step(error):  # type: ignore[no-untyped-def]
+    """Of an error in 0..1; what is no probability has the first or the last, and reaches no further memory."""
+    last = np.float32(STEPS - 1)
+    return int(min(max(error * last, np.float32(0)), last))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -26,7 +33,6 @@ def _count_classes(values, labels, ignored, losses, slopes, start, stop):  # typ
     """The classes start..stop."""
     images, _, height, width = values.shape
     counts, rises = np.empty((2, STEPS), np.int32), np.empty((2, STEPS), np.float32)  # of others' pixels, and its own
-    last = np.float32(STEPS - 1)
     for own in range(start, stop):
         counts[:] = 0
         for image in range(images):
@@ -38,7 +44,7 @@ def _count_classes(values, labels, ignored, losses, slopes, start, stop):  # typ
                         hit = label == own
                         error = np.float32(1) - p if hit else p
                         if error == error:
-                            counts[int(hit), int(error * last)] += 1
+                            counts[int(hit), _step(error)] += 1
         _rise(counts, rises)
         loss = 0.0
         for image in range(images):
@@ -51,7 +57,7 @@ def _count_classes(values, labels, ignored, losses, slopes, start, stop):  # typ
                         hit = label == own
                         error = np.float32(1) - p if hit else p
                         # What is not a number stays one, and has no step.
-                        rise = rises[int(hit), int(error * last)] if error == error else error
+                        rise = rises[int(hit), _step(error)] if error == error else error
                         loss += error * rise
                         slope = -rise if hit else rise
                     slopes[image, own, y, x] = slope

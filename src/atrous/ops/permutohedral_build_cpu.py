@@ -4,7 +4,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from atrous.ops.compiled import njit
 
 _MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: consecutive keys land far apart
 

@@ -11,10 +11,10 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from atrous.ops.compiled import njit
 from atrous.ops.lanes import LANES, add, add_product, fill, load, multiply, store, zeros
 from atrous.ops.permutohedral import Keys, elevation
 from atrous.ops.permutohedral_build_cpu import embedding, find_neighbours, list_members, number_rows
@@ -114,7 +114,7 @@ class CPULattice:
         """N×C filtered; see `Permutohedral.filter`."""
         channels = values.shape[1]
         width = -(-channels // LANES) * LANES
-        padded = torch.zeros(len(values), width)
+        padded = torch.zeros((len(values), width), dtype=torch.float32, device="cpu")
         padded[:, :channels] = values
         flat = padded.numpy().reshape(-1)
         rows, spare = self.two_of_rows(width)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from atrous.ops.taps import bilinear_taps
 from atrous.ops.tracing import is_traced
@@ -37,7 +36,6 @@ class _Resize(torch.autograd.Function):
         return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         n, channels, height, width = grad.shape
         h, w = ctx.size
@@ -51,7 +49,7 @@ class _Resize(torch.autograd.Function):
 def _matrix(full: int, coarse: int, align_corners: bool) -> Tensor:
     """coarse×full: how much of each of the large map's positions came from each of the small map's."""
     first, second, weight = bilinear_taps(full, coarse, align_corners, torch.device("cpu"))
-    places = torch.arange(full)
-    matrix = torch.zeros(coarse, full)
+    places = torch.arange(full, device="cpu")
+    matrix = torch.zeros((coarse, full), dtype=weight.dtype, device="cpu")
     matrix.index_put_((first, places), 1 - weight, accumulate=True)
     return matrix.index_put_((second, places), weight, accumulate=True)

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
+
+from atrous.ops.compiled import njit
 
 # e^x = 2^n · e^r with n whole and |r| <= ln 2 / 2; ln 2 in two parts, so that n · ln 2 is taken off without rounding.
 LOG2_E = 1.4426950408889634
@@ -64,7 +66,8 @@ _LANES = 8
 def padded_channels_last(logits: Tensor) -> NDArray[np.float32]:
     """N×K×h×w logits as float32 N×h×w×K', with classes far below all others up to a multiple of the lanes."""
     n, classes, h, w = logits.shape
-    padded = torch.full((n, h, w, -(-classes // _LANES) * _LANES), -1e30)
+    size = n, h, w, -(-classes // _LANES) * _LANES
+    padded = torch.full(size, -1e30, dtype=torch.float32, device="cpu")
     padded[..., :classes] = logits.detach().permute(0, 2, 3, 1)
     return padded.numpy()
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from atrous.errors import AtrousError
+from atrous.ops.gradients import gradients_again
 from atrous.ops.taps import bilinear_taps
 from atrous.ops.tracing import is_traced
 from atrous.ops.triton_here import takes_triton
@@ -131,6 +131,8 @@ def upsample_cross_entropy(
         raise AtrousError(f"hardest={hardest} is not a share of the pixels: give more than 0, at most 1")
     if target.ndim != 3 or len(target) != len(logits):
         raise AtrousError(f"a target of shape {tuple(target.shape)} for {len(logits)} images: it is N×H×W")
+    if target.dtype in (torch.uint16, torch.uint32, torch.uint64):  # of which torch can do next to nothing
+        target = target.long()
     if takes_triton(logits):
         from atrous.ops.cross_entropy_cuda import cross_entropy
 
@@ -196,7 +198,7 @@ class _UpsampleCrossEntropy(torch.autograd.Function):
             upsample_cpu.side(full, coarse, align_corners, full)
             for full, coarse in zip(target.shape[-2:], (h, w), strict=True)
         )
-        weights = torch.ones(classes) if weight is None else weight.detach().float()
+        weights = torch.ones(classes, dtype=torch.float32, device="cpu") if weight is None else weight.detach().float()
 
         pixels = upsample_cpu.Pixels(target.numpy(), ignore_index, weights.numpy(), rows, columns)
 
@@ -205,25 +207,33 @@ class _UpsampleCrossEntropy(torch.autograd.Function):
 
         least = -np.inf
         if hardest < 1:
-            losses = torch.empty(target.shape)
+            losses = torch.empty(target.shape, dtype=torch.float32, device="cpu")
             run(losses.numpy(), least, False)
             least = _least_of(losses[target != ignore_index], hardest)
         total, count, gradient = run(None, least, ctx.needs_input_grad[0])
         count = max(count, float(torch.finfo(torch.float32).tiny))
         if ctx.needs_input_grad[0]:
             back = torch.from_numpy(gradient)[..., :classes].permute(0, 3, 1, 2) / count
-            ctx.save_for_backward(back.to(logits.dtype))
-        return torch.tensor(total / count)
+            ctx.save_for_backward(logits, target, weight, back.to(logits.dtype))
+            ctx.options = ignore_index, align_corners, hardest
+        return torch.tensor(total / count, dtype=torch.float32, device="cpu")
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
+        logits, target, weight, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            ignored, aligned, hardest = ctx.options
+            found = gradients_again(
+                lambda x: reference_cross_entropy(x, target, ignored, aligned, weight, hardest), [logits], [True], grad
+            )
+            return *found, None, None, None, None, None
         return gradient * grad, None, None, None, None, None
 
 
 def _check_labels(target: Tensor, classes: int, ignore_index: int) -> None:
     """A label out of range would be read out of memory that is not the logits'."""
+    if target.numel() == 0:
+        return
     low, high = (int(value) for value in target.aminmax())
     if low < 0 or high >= classes:
         outside = target[(target != ignore_index) & ((target < 0) | (target >= classes))]

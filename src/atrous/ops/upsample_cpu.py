@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 
+from atrous.ops.compiled import njit
 from atrous.ops.lanes import LANES, fill, load, maximum, on_line, store_whole, where_larger
 from atrous.ops.softmax_cpu import blend, exponentials
 from atrous.ops.taps import Taps, arrays, bilinear_taps
@@ -99,7 +99,7 @@ def cross_entropy(
         return *sums, first, part
 
     loss = total = 0.0
-    flat = gradient.reshape(n * h, -1, padded)
+    flat = gradient.reshape(n * h, gradient.shape[2], padded)
     for part_loss, part_total, first, part in split(n * count, work):
         loss += part_loss
         total += part_total

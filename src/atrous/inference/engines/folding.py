@@ -42,7 +42,8 @@ def _pairs(model: SegmentationModel) -> dict[str, nn.Conv2d]:
                     pairs[name] = made[id(inputs[0])][1]
 
             hooks.append(module.register_forward_pre_hook(find))
-    model.coarse_logits(torch.zeros(_TRACED, dtype=torch.float64))
+    with torch.autocast("cpu", enabled=False):
+        model.coarse_logits(torch.zeros(_TRACED, dtype=torch.float64, device="cpu"))
     for hook in hooks:
         hook.remove()
     return pairs

@@ -36,7 +36,7 @@ class CoarseLogits(nn.Module):
 def example(model: SegmentationModel) -> Tensor:
     """A normalised and padded photo of few pixels, by which a graph is made."""
     stride, extra = model.output_stride, model.extra_pixels
-    return torch.zeros(1, 3, 6 * stride + extra, 8 * stride + extra)
+    return torch.zeros((1, 3, 6 * stride + extra, 8 * stride + extra), dtype=torch.float32, device="cpu")
 
 
 def coarse_logits_graph(model: SegmentationModel) -> bytes:
@@ -60,7 +60,8 @@ def graph(module: nn.Module, x: Tensor, given: str, wanted: str, axes: Mapping[s
     if any(isinstance(part, MultiScale) for part in module.modules()):
         raise AtrousError("a model with multi_scale runs on torch alone: take its `single`, and scales=… in predicting")
     file = io.BytesIO()
-    with _ONE_AT_A_TIME, torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+    exact = torch.autocast("cpu", enabled=False)
+    with _ONE_AT_A_TIME, torch.inference_mode(False), torch.no_grad(), exact, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,

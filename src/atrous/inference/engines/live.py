@@ -1,12 +1,11 @@
 """The engine of a model that its owner may change at any time."""
 
 import threading
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from atrous.errors import AtrousError
 from atrous.inference.engines import auto
 from atrous.inference.engines.names import (
     AUTO,
@@ -64,6 +63,17 @@ class LiveEngine:
         self._engines: dict[tuple[str, _Place | None], Engine] = {}
         self._lock = threading.RLock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy, or another process, starts engines of its own.
+        return type(self)._of, (self._asked, self._model, self._device, self._quantisation, self.shared)
+
+    @classmethod
+    def _of(cls, *given: Any) -> "LiveEngine":
+        *made, shared = given
+        engine = cls(*made)
+        engine.shared = shared
+        return engine
+
     def coarse_logits(self, x: Tensor) -> Tensor:
         """float32 N×K×h×w on the device, of normalised and padded float32 N×3×H×W; or see `takes_steps`."""
         return self._current(x).coarse_logits(x)
@@ -116,7 +126,7 @@ class LiveEngine:
         for name in names:
             try:
                 engines[name] = self._engine(name)
-            except (AtrousError, RuntimeError, ImportError):
+            except Exception:  # of other runtimes: they raise what they like, and the rest can run
                 if name == "torch":
                     raise
         return engines

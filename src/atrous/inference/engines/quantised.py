@@ -43,7 +43,7 @@ def rounded(twin: SegmentationModel, quantisation: Quantisation) -> Segmentation
     for name, steps in quantisation.weights.items():
         conv = modules[name]
         assert isinstance(conv, nn.Conv2d)
-        parametrize.register_parametrization(conv, "weight", RoundedWeight(conv.weight, torch.tensor(steps)))
+        parametrize.register_parametrization(conv, "weight", RoundedWeight(conv.weight, conv.weight.new_tensor(steps)))
     shift_biases(twin, quantisation.shifts)
     for module in modules.values():
         if isinstance(module, ImagePooling):
@@ -56,7 +56,8 @@ def shift_biases(twin: SegmentationModel, shifts: Mapping[str, Sequence[float]])
     for name, shift in shifts.items():
         conv = twin.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)
-        bias = torch.tensor(shift) if conv.bias is None else conv.bias + torch.tensor(shift)
+        added = conv.weight.new_tensor(shift)
+        bias = added if conv.bias is None else conv.bias + added
         conv.bias = nn.Parameter(bias, requires_grad=False)
 
 

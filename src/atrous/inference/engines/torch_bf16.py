@@ -1,5 +1,7 @@
 """torch in bfloat16: half the memory to move, and the instructions for it where the processor has them."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -10,14 +12,16 @@ from atrous.models import SegmentationModel
 class TorchBfloat16:
     """A copy of the model with its batch norm folded into the convolutions, in bfloat16 with channels last.
 
-    Only a last 1×1 convolution stays in float32: rounded logits would tie, and the labels' borders show it.
+    Only the convolutions to the logits stay in float32: rounded logits would tie, and the labels' borders show it.
     """
 
     def __init__(self, model: SegmentationModel, device: torch.device) -> None:
-        copy = folded(model).to(torch.bfloat16)
-        if isinstance(copy.logits, nn.Conv2d):
-            copy.logits = _InFloat32(model.logits)  # type: ignore[arg-type]
-        self._model = copy.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        twin = folded(model)
+        exact = {name: _InFloat32(twin.get_submodule(name)) for name in twin.score_layers()}
+        twin.to(torch.bfloat16)
+        for name, layer in exact.items():
+            twin.set_submodule(name, layer)
+        self._model = twin.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def coarse_logits(self, x: Tensor) -> Tensor:
         x = x.to(torch.bfloat16, memory_format=torch.channels_last)
@@ -26,12 +30,10 @@ class TorchBfloat16:
 
 
 class _InFloat32(nn.Module):
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=conv.bias is not None)
-        self.conv.load_state_dict(conv.state_dict())
-        self.requires_grad_(False)
+        self.layer = copy.deepcopy(layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.conv(x.float())
-        return logits
+        scores: Tensor = self.layer(x.float())
+        return scores

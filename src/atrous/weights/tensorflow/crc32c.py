@@ -1,8 +1,9 @@
 """CRC-32C (Castagnoli; RFC 3720, appendix B.4), the checksum in LevelDB's tables and TensorFlow's checkpoints."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from atrous.ops.compiled import njit
 
 _POLYNOMIAL = 0x82F63B78  # reflected
 _MASK_DELTA = 0xA282EAD8
