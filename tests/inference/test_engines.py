@@ -220,6 +220,14 @@ def test_what_counts_as_a_change(small):
     model = copy.deepcopy(small.model)
     before = state_of(model)
     assert state_of(model) == before
+    model.decoder.align_corners = not model.decoder.align_corners
+    resized = state_of(model)
+    assert resized != before
+    norm = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    norm.eps *= 2
+    assert state_of(model) != resized
+    model = copy.deepcopy(small.model)
+    before = state_of(model)
     with torch.no_grad():
         model.logits.bias.add_(1)
     after = state_of(model)

@@ -102,3 +102,11 @@ def test_impossible_scales_are_named(scales):
 def test_a_wrapped_model_is_not_wrapped_again(model):
     with pytest.raises(AtrousError, match="one scale"):
         MultiScale(MultiScale(model))
+
+
+def test_the_output_stride_is_the_models_own():
+    model = create_model("deeplabv3_mobilenet_v2_050", 3, multi_scale=[0.5, 1.0])
+    model.single.set_output_stride(8)
+    assert model.output_stride == 8
+    model.set_output_stride(16)
+    assert model.single.output_stride == 16

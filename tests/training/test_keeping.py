@@ -13,10 +13,12 @@ from contextlib import redirect_stderr
 import pytest
 import torch
 
+from atrous.errors import AtrousError
 from atrous.evaluation import evaluate
 from atrous.inference import load
 from atrous.training import Recipe, Trainee, keeping, load_recipe, train
 from atrous.training.keeping import CHECKPOINT
+from atrous.training.tensorboard import Board
 from atrous.weights import read_card
 from data_sets import sky_over_ground
 
@@ -266,3 +268,17 @@ def test_the_command_ends_with_143_on_sigterm(data, tmp_path):
     assert b"Traceback" not in said
     epoch = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["global_step"] // 3
     assert len(metrics(tmp_path / "run")) in (epoch, epoch + 1)
+
+
+def test_a_full_disk_under_tensorboard_is_one_line(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    board = Board(tmp_path / "tensorboard")
+    assert board.open(0, 10)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(board._writer, "add_scalar", full)
+    with pytest.raises(AtrousError, match=r"tensorboard: cannot be written: No space left on device"):
+        board.add(1, {"loss": 0.5})
+    board.close()

@@ -34,12 +34,15 @@ class MultiScale(SegmentationModel):
         self.scales = scales
         self.align_corners = model.align_corners
         self.paper = f"{model.paper}; v2's multi-scale inputs" if model.paper else "v2's multi-scale inputs"
-        self._output_stride = model.output_stride
 
     @property
     def single(self) -> SegmentationModel:
         """The model at one scale."""
         return self._single[0]
+
+    @property
+    def output_stride(self) -> int:
+        return self.single.output_stride
 
     @property
     def config(self) -> dict[str, Any]:

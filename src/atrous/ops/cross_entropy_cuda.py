@@ -119,7 +119,7 @@ def _least_of(losses: Tensor, counts: Tensor, hardest: float) -> Tensor:
     """The smallest loss among the hardest share of the pixels; nothing has to be told to the CPU."""
     ascending = losses.masked_fill(~counts, -torch.inf).flatten().sort().values
     kept = (counts.sum().double() * hardest).round().long().clamp_(min=1)
-    return ascending[losses.numel() - kept]
+    return ascending.index_select(0, (losses.numel() - kept)[None])[0]  # a tensor as an index would be read first
 
 
 @triton.jit  # type: ignore[untyped-decorator]

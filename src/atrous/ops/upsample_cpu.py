@@ -99,7 +99,7 @@ def cross_entropy(
         return *sums, first, part
 
     loss = total = 0.0
-    flat = gradient.reshape(n * h, gradient.shape[2], padded)
+    flat = gradient.reshape(n * h, w if with_gradient else 0, padded)
     for part_loss, part_total, first, part in split(n * count, work):
         loss += part_loss
         total += part_total

@@ -1,7 +1,8 @@
 """A run as TensorBoard shows it: scalars and pictures in a folder of event files."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+
+from atrous.errors import AtrousError
 
 _POINTS = 2000  # of the loss, over the whole run
 
@@ -36,7 +39,8 @@ class Board:
             return False
         self._every = max(1, steps // _POINTS)
         self._shown, self._losses = step, []
-        self._writer = SummaryWriter(self.folder, purge_step=step + 1)
+        with self._writing():
+            self._writer = SummaryWriter(self.folder, purge_step=step + 1)
         return True
 
     def add_loss(self, step: int, loss: Tensor, rates: Mapping[str, float]) -> None:
@@ -50,9 +54,10 @@ class Board:
     def add(self, step: int, values: Mapping[str, float | None]) -> None:
         """Numbers by their names; "group/name" puts several into a group."""
         if self._writer:
-            for name, value in values.items():
-                if value is not None:
-                    self._writer.add_scalar(name, value, step)
+            with self._writing():
+                for name, value in values.items():
+                    if value is not None:
+                        self._writer.add_scalar(name, value, step)
 
     def add_picture(self, step: int, name: str, pictures: list[NDArray[np.uint8]]) -> None:
         """Pictures of one height side by side, uint8 RGB, as a JPEG: the folder is to hold many of them."""
@@ -66,18 +71,34 @@ class Board:
         height, width, colours = whole.shape
         image = Summary.Image(height=height, width=width, colorspace=colours, encoded_image_string=file.getvalue())
         summary = Summary(value=[Summary.Value(tag=name, image=image)])
-        self._writer.file_writer.add_summary(summary, step)
+        with self._writing():
+            self._writer.file_writer.add_summary(summary, step)
 
     def end_epoch(self, step: int) -> None:
         """Writes what is held back, so that a run resumed here lacks nothing."""
         if self._writer:
             self._add_mean(step)
-            self._writer.flush()
+            with self._writing():
+                self._writer.flush()
 
     def close(self) -> None:
-        if self._writer:
-            self._writer.close()
+        writer, self._writer = self._writer, None
+        if writer:
+            with self._writing():
+                writer.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Says where nothing could be written, which is told by a later call than the one that wrote.
+
+        Raises:
+            AtrousError: in the place of an OSError.
+        """
+        try:
+            yield
+        except OSError as error:
             self._writer = None
+            raise AtrousError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
 
     def _add_mean(self, step: int) -> None:
         if self._losses and step > self._shown:

@@ -15,7 +15,7 @@ def still(model: SegmentationModel) -> SegmentationModel:
 
 
 def state_of(model: SegmentationModel) -> tuple[object, ...]:
-    """Equal as long as the model computes the same: its output stride, its tensors' versions, strides and rates.
+    """Equal as long as the model computes the same: its modules, their tensors' versions, strides, rates and the like.
 
     Torch counts the changes to a tensor, but not those made through its `.data`.
     """
@@ -28,7 +28,8 @@ def state_of(model: SegmentationModel) -> tuple[object, ...]:
         own = module.__dict__  # asking a module for an attribute that it lacks takes a hundred times as long
         modules.extend(own["_modules"].values())
         # Flat: hundreds of small tuples a photo would keep the garbage collector at work.
-        state += own.get("stride"), own.get("dilation"), own.get("rate")
+        state += id(module), own.get("stride"), own.get("dilation"), own.get("rate"), own.get("eps")
+        state.append(own.get("align_corners"))
         for tensor in (*own["_parameters"].values(), *own["_buffers"].values()):
             if tensor is not None:
                 state += tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
