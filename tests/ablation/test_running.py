@@ -218,3 +218,24 @@ def test_a_model_is_judged_anew_on_other_photos(judged, data, tmp_path):
     found = {result.row: result for result in read_results(tmp_path / "out", INFERENCE)}["output stride 16"]
     assert found.miou == expected.miou
     assert found.data["val"] == 1
+
+
+@pytest.mark.slow
+def test_a_folder_of_an_earlier_version_is_gone_on_with(judged, data, tmp_path):
+    """It knew the photos by their names alone, and not what a model was judged on."""
+    plan, out, _ = judged
+    shutil.copytree(out, tmp_path / "out")
+    for path in (*(tmp_path / "out").rglob("*seed5.json"), tmp_path / "out" / "data.json"):
+        values = json.loads(path.read_text())
+        values.get("data", values).pop("fingerprint")
+        path.write_text(json.dumps(values))
+    (trained,) = (tmp_path / "out").rglob("trained.json")
+    trained.write_text(json.dumps(json.loads(trained.read_text())["scores"]))
+    assert pending(plan, data, tmp_path / "out") == []
+    (again,) = (
+        path for path in (tmp_path / "out").rglob("*seed5.json") if path.name.startswith("output-stride-16-seed")
+    )
+    before = json.loads(again.read_text())["miou"]
+    again.unlink()
+    assert run(plan, data, tmp_path / "out") == [("output stride 16", 5)]
+    assert json.loads(again.read_text())["miou"] == before

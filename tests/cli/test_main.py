@@ -189,5 +189,5 @@ def test_letters_that_a_terminal_lacks_stop_nothing(photos, model_folder, tmp_pa
         [*command, "--out", tmp_path / "out"], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert "??.png  60?40" in done.stdout
+    assert r"\u65e5\u672c.png  60\xd740" in done.stdout
     assert (tmp_path / "out" / "日本.png").is_file()

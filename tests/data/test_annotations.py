@@ -348,3 +348,12 @@ def test_more_classes_than_labels_are_refused(tmp_path):
         open_dataset(tmp_path, "train")
     coco(path, categories=categories[1:], annotations=[one_object(255, 7)])
     assert (open_dataset(tmp_path, "train").mask(0) == 254).all()
+
+
+def test_one_photo_that_coco_writes_in_two_ways_is_one(tmp_path):
+    photo(tmp_path / "images" / "1.jpg")
+    images = [{"id": i, "file_name": name, "height": 6, "width": 8} for i, name in enumerate(("./1.jpg", "1.jpg"))]
+    coco(tmp_path / "annotations" / "train.json", images=images, annotations=[one_object(3, 0), one_object(3, 1)])
+    dataset = open_dataset(tmp_path, "train")
+    assert len(dataset) == 1
+    assert (dataset.mask(0) == 1).all()

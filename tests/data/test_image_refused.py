@@ -80,6 +80,9 @@ def test_what_is_no_image_is_refused_in_one_line(tmp_path: Path) -> None:
         read_image(tmp_path)
     with pytest.raises(ImageError, match="text mode"):
         read_image(io.StringIO("text"))  # type: ignore[arg-type]
+    (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    with (tmp_path / "x.jpg").open(encoding="utf-8") as file, pytest.raises(ImageError, match="text mode"):
+        read_image(file)  # type: ignore[arg-type]
     with pytest.raises(ImageError, match="numpy array"):
         read_image(42)  # type: ignore[arg-type]
 

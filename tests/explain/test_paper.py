@@ -2,11 +2,13 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from atrous.errors import AtrousError
 from atrous.explain import explain_paper, open_predictor, paper_page
+from atrous.explain.paper import _coloured
 from atrous.models import create_model, describe
 from atrous.weights import save_model
 
@@ -88,3 +90,20 @@ def test_a_model_of_another_paper_is_refused(photo) -> None:
         explain_paper("v3", photo, "street")
     with pytest.raises(AtrousError, match="no paper 'v4': give one of v1, v2, v3, v3plus"):
         explain_paper("v4", photo)
+
+
+def test_a_map_is_shown_where_it_is_the_photos(small, photo, tmp_path) -> None:
+    """Padding has no place beside the photo, and its values no part in the colours."""
+    save_model(small.model, small.card, tmp_path / "model")
+    walk = explain_paper("v3plus", photo, tmp_path / "model")
+    (height, width), (padded_height, padded_width) = walk.picture.shape[:2], walk.padded
+    assert (padded_height, padded_width) != (height, width)
+    h, w = walk.confidence.shape
+    columns = np.linspace(0, padded_width - 1, w, dtype=np.float32)
+    ramp = np.where(columns < width, columns, 1e6)[None].repeat(h, 0)
+    shown = _coloured(ramp, walk)
+    assert shown.shape[1] / shown.shape[0] == pytest.approx(width / height, rel=0.02)
+    assert len(np.unique(shown[0], axis=0)) > 0.8 * w * width / padded_width
+    assert (
+        f"upsampled bilinearly to {padded_height}×{padded_width}, of which {height}×{width}" in paper_page(walk).html()
+    )

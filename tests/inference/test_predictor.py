@@ -415,3 +415,24 @@ def test_a_saved_model_predicts_the_same_labels(deeplab, make_photo, tmp_path) -
         assert again.classes == CARD.classes
         np.testing.assert_array_equal(again(photo).labels, expected)
     np.testing.assert_array_equal(atrous.load(folder)(photo).labels, expected)
+
+
+def test_a_generator_may_use_its_array_again(exact, make_photo):
+    """As a camera's loop does, which captures into one buffer."""
+    frames = [make_photo(40, 50, seed=seed) for seed in range(6)]
+
+    def capture():
+        buffer = np.empty_like(frames[0])
+        for frame in frames:
+            buffer[:] = frame
+            yield buffer
+
+    for frame, result in zip(frames, exact.stream(capture()), strict=True):
+        np.testing.assert_array_equal(result.labels, exact(frame).labels)
+        np.testing.assert_array_equal(result.image, frame)
+
+
+def test_scales_may_come_from_a_generator(exact, make_photo):
+    photo = make_photo(40, 50)
+    found = exact(photo, scales=(scale for scale in (0.5, 1.0)))
+    np.testing.assert_array_equal(found.labels, exact(photo, scales=(0.5, 1.0)).labels)

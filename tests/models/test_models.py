@@ -144,7 +144,7 @@ def test_misuse_is_named_in_one_line(arguments, message):
 
 def test_numpys_numbers_are_numbers(tmp_path):
     """As `mask.max() + 1` gives them."""
-    model = create_model("deeplabv3_mobilenet_v2_050", np.int64(5), np.int64(16), aspp_rates=np.array([2, 4]))
+    model = create_model("deeplabv3_mobilenet_v2_050", np.int64(5), np.int64(16), aspp_rates=tuple(np.array([2, 4])))
     model.set_output_stride(np.int64(8))
     same = create_model("deeplabv3_mobilenet_v2_050", 5, 8, aspp_rates=(2, 4))
     assert json.loads(json.dumps(model.config)) == same.config

@@ -164,3 +164,52 @@ print(int(upsample_argmax(torch.randn(1, 5, 9, 9), (65, 65)).max()))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "4\n"
+
+
+def twice(layer, weight, x):
+    """A layer used twice: its second input comes from its own weight."""
+    return layer(layer(x, weight), weight)
+
+
+@pytest.mark.parametrize("kind", ["depthwise", "atrous", "batch norm"])
+def test_a_layer_that_is_used_twice_has_the_same_gradient_with_a_graph_as_without(kind):
+    torch.manual_seed(0)
+    if kind == "depthwise":
+        x, weight = last(2, 64, 17, 17), torch.randn(64, 1, 3, 3, requires_grad=True)
+        layer = partial(depthwise_conv2d, padding=1)
+    elif kind == "atrous":
+        x, weight = last(4, 384, 21, 21), (torch.randn(384, 384, 3, 3) / 60).requires_grad_()
+        layer = partial(atrous_conv2d, rate=12)
+    else:
+        norm = ConvNormAct(64, 64, 1).train().to(memory_format=torch.channels_last)
+        x, weight = last(2, 64, 9, 9), norm.bn.weight
+
+        def layer(x, _):
+            return norm(x)
+
+    plain = torch.autograd.grad(twice(layer, weight, x).square().sum(), [x, weight])
+    recorded = torch.autograd.grad(twice(layer, weight, x).square().sum(), [x, weight], create_graph=True)
+    for one, other in zip(plain, recorded, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
+
+
+def test_a_hook_of_the_input_runs_once():
+    x, weight = last(2, 64, 17, 17), torch.randn(64, 1, 3, 3, requires_grad=True)
+    ran = []
+    x.register_hook(lambda grad: ran.append(1))
+    torch.autograd.grad(depthwise_conv2d(x, weight, padding=1).square().sum(), [x, weight], create_graph=True)
+    assert ran == [1]
+
+
+def test_what_no_first_gradient_needs_may_change_before_it():
+    logits, target = torch.randn(2, 5, 3, 3, requires_grad=True), torch.randint(0, 5, (2, 9, 9))
+    loss = upsample_cross_entropy(logits, target)
+    with torch.no_grad():
+        logits.add_(1)
+    target.zero_()
+    loss.backward()
+    norm = ConvNormAct(64, 64, 1).train().to(memory_format=torch.channels_last)
+    out = norm(last(2, 64, 9, 9))
+    with torch.no_grad():
+        norm.bn.bias.add_(1)
+    out.sum().backward()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atrous.errors import AtrousError
-from atrous.ops import upsample_cross_entropy
+from atrous.ops import lovasz_losses, upsample_cross_entropy
 from atrous.training.losses import Loss, dice_loss, focal_loss, lovasz_softmax
 
 VOID = 255
@@ -220,3 +220,21 @@ def test_lovasz_is_smps_where_that_has_it_too(smp, seed):
     ours = lovasz_softmax(logits, target)
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(*(torch.autograd.grad(value, logits)[0] for value in (ours, theirs)))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (torch.zeros(1, 9, 9, dtype=torch.long), r"a target of shape \(1, 9, 9\) for 2 images: it is N×H×W"),
+        (torch.zeros(2, 1, 9, 9, dtype=torch.long), r"a target of shape \(2, 1, 9, 9\) for 2 images"),
+        (torch.zeros(2, 9, 9), r"a target of torch\.float32: labels are whole numbers; give target\.long\(\)"),
+        (torch.zeros(2, 9, 9, dtype=torch.bool), r"a target of torch\.bool: labels are whole numbers"),
+    ],
+)
+def test_every_loss_refuses_a_target_that_is_none(target, message):
+    logits = torch.randn(2, 5, 3, 3)
+    for loss in (upsample_cross_entropy, focal_loss, dice_loss, lovasz_softmax):
+        with pytest.raises(AtrousError, match=message):
+            loss(logits, target)
+    with pytest.raises(AtrousError, match="a target of"):
+        lovasz_losses(torch.rand(2, 5, 9, 9), target if target.ndim != 3 or len(target) == 1 else target[:, :3])

@@ -224,3 +224,15 @@ def test_a_stage_replaces_the_parts_of_the_loss():
     _, second = Recipe.model_validate({**RECIPE, "stages": stages}).stage_recipes()
     assert second.loss.parts == {"lovasz": 1}
     assert second.loss.gamma == 3
+
+
+@pytest.mark.slow
+def test_checkpoints_that_are_needed_no_more_may_go(data, tmp_path, tiny):
+    stages = [{"name": name} for name in "abc"]
+    changes = {"model": {"name": "tiny"}, "schedule": {"steps": 1}, "stages": stages}
+    run(data, tmp_path, **changes)
+    (tmp_path / "stage-0" / CHECKPOINT).unlink()
+    run(data, tmp_path, resume=True, **changes)
+    (tmp_path / "stage-1" / CHECKPOINT).unlink()
+    with pytest.raises(RecipeError, match="or the checkpoint of the last one that is done has gone"):
+        run(data, tmp_path, resume=True, **changes)

@@ -33,3 +33,13 @@ def test_another_suffix_is_refused_before_anything_is_written(tmp_path: Path) ->
     with pytest.raises(AtrousError, match=r"curve\.bmp: a plot is saved as \.png, \.svg or \.pdf"):
         plots.save(drawn(), tmp_path / "curve.bmp")
     assert not list(tmp_path.iterdir())
+
+
+def test_names_are_no_formulas_and_an_svg_leaves_letters_to_its_readers_fonts(tmp_path: Path, recwarn) -> None:
+    figure = plots.figure(4, 2)
+    axes = figure.subplots()
+    axes.set_yticks([0, 1, 2], ["$_$", "$x_1$", "道路"])
+    axes.set_title("$_$")
+    written = plots.save(figure, tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert all(name in written for name in ("$_$", "$x_1$", "道路"))
+    assert not recwarn.list

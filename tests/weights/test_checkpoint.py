@@ -33,6 +33,8 @@ WRAPPINGS = {
     "Lightning": {"state_dict": prefixed("model."), "hyper_parameters": {"lr": 1}, "pytorch-lightning_version": "2.4"},
     "compiled, distributed": {"state_dict": prefixed("module._orig_mod.")},
     "a score beside them": {"model": TENSORS, "best_miou": torch.tensor(0.7), "epoch": 3},
+    "a step first": {"state_dict": {"step": torch.tensor(3)}, "model": TENSORS},
+    "a loss within": {"model": {**TENSORS, "weights": {"loss": torch.tensor(0.5)}}},
     "an empty one first": {"model_state": {}, "state_dict": {"model": TENSORS}},
 }
 

@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -93,7 +93,8 @@ def pending(plan: Plan, data: str | Path, out: str | Path) -> list[Run]:
     identity: dict[str, Any] | None = None
     if (out / _DATA).is_file():
         there = json.loads((out / _DATA).read_text(encoding="utf-8"))
-        if there != _trained_on(plan.runs[0].recipe, data):
+        before, now = _both(there, _trained_on(plan.runs[0].recipe, data))
+        if before != now:
             raise AtrousError(f"{out}: holds models of another data set ({there['name']}): give another --out")
     for run in plan.runs:
         path = result_path(out, plan.experiment, run.row, run.seed)
@@ -109,7 +110,7 @@ def _same(path: Path, result: Result, run: Run, identity: dict[str, Any]) -> Non
     pairs = (
         (_flat(result.settings), _flat(run.settings)),
         (_flat(result.judgement), _flat(_plain_judgement(run.row.judgement))),
-        (result.data, identity),
+        _both(result.data, identity),
     )
     for there, wanted in pairs:
         for key in sorted({*there, *wanted}):
@@ -242,14 +243,22 @@ def _identity(recipe: Recipe, data: str | Path) -> dict[str, Any]:
     return {
         "name": Path(data).resolve().name,
         **{split: len(dataset) for split, dataset in splits.items()},
-        "photos": _together(dataset.fingerprint() for dataset in splits.values()),
+        "photos": _names(*splits.values()),
+        "fingerprint": "".join(dataset.fingerprint() for dataset in splits.values()),
     }
 
 
 def _trained_on(recipe: Recipe, data: str | Path) -> dict[str, str]:
     dataset = open_dataset(data, recipe.train_split)
-    return {"name": Path(data).resolve().name, "photos": dataset.fingerprint()}
+    return {"name": Path(data).resolve().name, "photos": _names(dataset), "fingerprint": dataset.fingerprint()}
 
 
-def _together(fingerprints: Iterable[str]) -> str:
-    return sha256("".join(fingerprints).encode()).hexdigest()[:12]
+def _names(*datasets: SegmentationDataset) -> str:
+    names = [*datasets[0].classes.names, *(path.name for dataset in datasets for path in dataset.images)]
+    return sha256("\n".join(names).encode()).hexdigest()[:12]
+
+
+def _both(one: dict[str, Any], other: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What both say: an earlier version said less."""
+    shared = one.keys() & other.keys()
+    return {key: one[key] for key in shared}, {key: other[key] for key in shared}

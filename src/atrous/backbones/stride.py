@@ -76,7 +76,7 @@ def apply_output_stride(units: Iterable[Unit], output_stride: int, stem_stride: 
     largest = stem_stride * prod(strides)
     possible = [stride for stride in (8, 16, 32, 64, 128, 256) if stride <= largest]
     if output_stride not in possible:
-        raise AtrousError(f"output_stride={output_stride} is not one of {', '.join(map(str, possible))}")
+        raise AtrousError(f"output_stride={output_stride!r} is not one of {', '.join(map(str, possible))}")
     steps = plan_strides(strides, output_stride, stem_stride)
     for unit, step in zip(units, steps, strict=True):
         unit.apply_step(step)

@@ -128,9 +128,8 @@ app.add_typer(crf, name="crf")
 def main() -> None:
     """The entry point."""
     atexit.register(_end_soon)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal or a pipe may not know ×, nor every file's name
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a pipe may know neither × nor every name
     with ending_on_sigterm():
         app()
 

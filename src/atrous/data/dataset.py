@@ -80,8 +80,11 @@ class SegmentationDataset(Sequence[tuple[Array, Array]]):
         They are not opened: a mask that was changed has another number of bytes, or almost certainly so.
         """
         digest = sha256("\n".join(self.classes.names).encode())
-        for path in (*self.images, *self.masks):
-            size = path.stat().st_size if path.is_file() else -1
+        for path in (*self.images, *dict.fromkeys(self.masks)):  # COCO's one file is that of all photos
+            try:
+                size = path.stat().st_size
+            except OSError:
+                size = -1
             digest.update(f"\n{path.name} {size}".encode())
         return digest.hexdigest()[:12]
 

@@ -186,9 +186,9 @@ def _read(source: object, max_pixels: int) -> Rgb:
             raise ImageError("is not a regular file")
         with path.open("rb") as file:
             return _decode(file, path, max_pixels)
-    content = source.read() if hasattr(source, "read") else source
-    if isinstance(content, str):
+    if isinstance(source, io.TextIOBase):
         raise ImageError('was opened in text mode: open it in binary mode, "rb"')
+    content = source.read() if hasattr(source, "read") else source
     if not isinstance(content, (bytes, bytearray, memoryview)):
         raise ImageError("is no image: give a path, bytes, a file object, a Pillow image or a numpy array")
     stream = io.BytesIO(content)

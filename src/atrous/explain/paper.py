@@ -31,19 +31,20 @@ def paper_page(walk: Walk) -> Page:
     for stage in walk.stages:
         page.heading(stage.title)
         page.text(_sentence(stage))
-        pictures = [(_coloured(stage.strength, walk.picture), "how strongly it responds")]
+        pictures = [(_coloured(stage.strength, walk), "how strongly it responds")]
         for number, channel in zip(stage.chosen, stage.examples, strict=True):
-            pictures.append((_coloured(channel, walk.picture), f"channel {number}"))
+            pictures.append((_coloured(channel, walk), f"channel {number}"))
         page.pictures(pictures)
     page.heading("Labels")
     h, w = walk.confidence.shape
     page.text(
-        f"The logits, {h}×{w}, are upsampled bilinearly to {height}×{width}, and the largest of the "
-        f"{len(walk.classes)} classes is taken at each pixel."
+        f"The logits, {h}×{w}, are upsampled bilinearly to {walk.padded[0]}×{walk.padded[1]}"
+        f"{'' if walk.padded == (height, width) else f', of which {height}×{width} are the photo'}, and the largest of "
+        f"the {len(walk.classes)} classes is taken at each pixel."
     )
     if walk.trained:
         shown = overlay(walk.picture, walk.labels, walk.palette)
-        page.pictures([(shown, "labels"), (_coloured(walk.confidence, walk.picture), "the winner's probability")])
+        page.pictures([(shown, "labels"), (_coloured(walk.confidence, walk), "the winner's probability")])
         page.table(("class", "share of the photo"), _areas(walk))
     else:
         page.text("With random weights there is nothing to see in them, so they are not shown.")
@@ -125,15 +126,18 @@ def _sentence(stage: Stage) -> str:
     return f"{said} {stage.text}".strip()
 
 
-def _coloured(values: NDArray[np.float32], picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A map as colours, from its lowest value to its highest, in the photo's proportions; positions stay squares."""
+def _coloured(values: NDArray[np.float32], walk: Walk) -> NDArray[np.uint8]:
+    """A map as colours, from its lowest value to its highest, where it is the photo's; positions stay squares."""
     from matplotlib import colormaps
 
-    low, high = float(values.min()), float(values.max())
+    (height, width), (padded_height, padded_width) = walk.picture.shape[:2], walk.padded
+    h, w = values.shape
+    ours = values[: max(1, h * height // padded_height), : max(1, w * width // padded_width)]
+    low, high = float(ours.min()), float(ours.max())
     spread = high - low if high - low > 1e-5 * abs(high) else 1.0  # a constant map is not its rounding
-    scaled = (values - low) / spread
-    wide = max(_WIDE, values.shape[1])
-    tall = max(round(wide * picture.shape[0] / picture.shape[1]), 1)
-    colours = (colormaps[SEQUENTIAL](scaled)[..., :3] * 255).astype(np.uint8)
-    drawn: NDArray[np.uint8] = cv2.resize(colours, (wide, tall), interpolation=cv2.INTER_NEAREST).astype(np.uint8)
-    return drawn
+    colours = (colormaps[SEQUENTIAL]((values - low) / spread)[..., :3] * 255).astype(np.uint8)
+    wide = max(_WIDE, w)
+    tall = max(round(wide * height / width), 1)
+    whole = round(wide * padded_width / width), max(round(tall * padded_height / height), 1)
+    drawn: NDArray[np.uint8] = cv2.resize(colours, whole, interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+    return np.ascontiguousarray(drawn[:tall, :wide])

@@ -66,6 +66,7 @@ class Walk:
         classes, palette: of the labels.
         parameters: batch norm included.
         multiply_adds: at 513×513.
+        padded: (height, width) that the network saw, the photo in its top left.
         labels: uint8 H×W.
         confidence: float32 h×w, the winning class's probability at each position of the coarse logits.
         scores: what the weights' card says of them, e.g. {"miou": …, "split": …}.
@@ -80,6 +81,7 @@ class Walk:
     parameters: int
     multiply_adds: int
     picture: NDArray[np.uint8]
+    padded: tuple[int, int]
     stages: tuple[Stage, ...]
     labels: NDArray[np.uint8]
     confidence: NDArray[np.float32]
@@ -162,6 +164,7 @@ def explain_paper(
         parameters=description.parameters,
         multiply_adds=description.multiply_adds,
         picture=seen.picture,
+        padded=padded,
         stages=tuple(stages),
         labels=labels,
         confidence=logits.softmax(1).amax(1)[0].numpy(force=True),

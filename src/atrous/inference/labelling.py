@@ -69,6 +69,8 @@ class Options:
         scales: Any = self.scales
         if isinstance(scales, str) or not isinstance(scales, Iterable):
             raise AtrousError(f"scales={scales!r}: give numbers in a tuple, e.g. scales=(0.5, 1.0)")
+        scales = tuple(scales)
+        object.__setattr__(self, "scales", scales)  # a generator has been used up
         wrong = [scale for scale in scales if not isinstance(scale, Real)]
         if wrong:
             raise AtrousError(f"scales: {wrong[0]!r} is no number")

@@ -305,7 +305,10 @@ def _sources(sources: Iterable[ImageSource] | str | Path) -> Iterable[ImageSourc
         return find_images([sources])
     if isinstance(sources, (str, Path, bytes, np.ndarray, PILImage.Image)) or hasattr(sources, "read"):
         raise AtrousError(f"{describe_source(sources)}: is one photo: call the predictor with it, or give a list")
-    return sources
+    if isinstance(sources, Sequence):
+        return sources
+    # What gives one array after another may use its memory again for the next, while this one waits.
+    return (source.copy() if isinstance(source, np.ndarray) else source for source in sources)
 
 
 def _result(outcome: _Outcome) -> Result:

@@ -80,6 +80,9 @@ class Segmentation:
         if self.probabilities is not None and self.probabilities.shape != (len(self.classes), *size):
             raise AtrousError(f"probabilities are {(len(self.classes), *size)} here, not {self.probabilities.shape}")
 
+    def __bool__(self) -> Literal[True]:
+        return True
+
     def __repr__(self) -> str:
         height, width = self.labels.shape
         return f"Segmentation({self.source or 'array'}, {height}×{width}, {len(self.classes)} classes)"

@@ -95,6 +95,8 @@ def create_model(
 
 def _plain(value: Any) -> Any:
     """numpy's numbers and arrays as Python's own, which a saved model can tell."""
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(each) for each in value)
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 

@@ -174,8 +174,8 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, rate: int, dtype: 
 class _AtrousConv2d(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rate: int, ours: Ours) -> Tensor:
-        ctx.save_for_backward(x, weight, bias)
-        ctx.rate, ctx.ours = rate, ours
+        ctx.save_for_backward(x, weight)
+        ctx.rate, ctx.ours, ctx.bias = rate, ours, bias
         dtype = _product_type(x.dtype, x.device)
         if ours.forward:
             out = _convolve(x.permute(0, 2, 3, 1), weight, bias, rate, dtype)
@@ -186,10 +186,10 @@ class _AtrousConv2d(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         if torch.is_grad_enabled():
             again = partial(_plain, rate=ctx.rate)
-            found = gradients_again(again, (x, weight, bias), ctx.needs_input_grad[:3], grad)
+            found = gradients_again(again, (x, weight, ctx.bias), ctx.needs_input_grad[:3], grad)
             return *found, None, None
         rate, ours, dtype = ctx.rate, ctx.ours, _product_type(x.dtype, x.device)
         needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad

@@ -101,8 +101,8 @@ class _BatchNorm(torch.autograd.Function):
 
         table = Table(x)
         ctx.scale = Scale.of(running, weight, bias, eps) if frozen else batch_scale(table, running, weight, bias, eps)
-        ctx.save_for_backward(x, weight, bias)
-        ctx.frozen, ctx.clip, ctx.running, ctx.eps = frozen, clip, running, eps
+        ctx.save_for_backward(x)
+        ctx.frozen, ctx.clip, ctx.running, ctx.eps, ctx.affine = frozen, clip, running, eps, (weight, bias)
         return normalise(table, ctx.scale, clip)
 
     @staticmethod
@@ -111,7 +111,7 @@ class _BatchNorm(torch.autograd.Function):
             # A copy: what is computed twice is no second batch.
             running = Running(ctx.running.mean.clone(), ctx.running.variance.clone(), 0.0)
             again = partial(reference_batch_norm, running=running, eps=ctx.eps, frozen=ctx.frozen, clip=ctx.clip)
-            found = gradients_again(again, ctx.saved_tensors, ctx.needs_input_grad[:3], grad)
+            found = gradients_again(again, (*ctx.saved_tensors, *ctx.affine), ctx.needs_input_grad[:3], grad)
             return *found, None, None, None, None
         from atrous.ops.batch_norm_cpu import Table, gradients, input_gradient
 

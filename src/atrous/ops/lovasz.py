@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atrous.errors import AtrousError
 from atrous.ops.gradients import gradients_again
 from atrous.ops.tracing import is_traced
+from atrous.ops.upsample import check_target
 
 
 def lovasz_losses(probabilities: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
@@ -21,7 +23,13 @@ def lovasz_losses(probabilities: Tensor, target: Tensor, ignore_index: int = 255
     Args:
         probabilities: N×K×H×W, in 0..1.
         target: N×H×W integers in 0..K-1, or `ignore_index`. A class that it lacks has a loss all the same.
+
+    Raises:
+        AtrousError: a target of another shape, or of no whole numbers.
     """
+    check_target(target, len(probabilities))
+    if target.shape[1:] != probabilities.shape[2:]:
+        raise AtrousError(f"a target of {tuple(target.shape)} for probabilities of {tuple(probabilities.shape)}")
     if probabilities.device.type != "cpu" or probabilities.dtype != torch.float32 or is_traced():
         return reference_lovasz_losses(probabilities, target, ignore_index)
     losses: Tensor = _LovaszLosses.apply(probabilities, target, ignore_index)  # type: ignore[no-untyped-call]
@@ -56,14 +64,15 @@ class _LovaszLosses(torch.autograd.Function):
         from atrous.ops.lovasz_cpu import losses_and_slopes
 
         losses, slopes = losses_and_slopes(probabilities, target, ignore_index)
-        ctx.save_for_backward(probabilities, target, slopes)
-        ctx.ignore_index = ignore_index
+        ctx.save_for_backward(slopes)
+        ctx.given = probabilities, target, ignore_index
         return losses
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        probabilities, target, slopes = ctx.saved_tensors
+        (slopes,) = ctx.saved_tensors
         if torch.is_grad_enabled():
-            again = partial(reference_lovasz_losses, target=target, ignore_index=ctx.ignore_index)
+            probabilities, target, ignore_index = ctx.given
+            again = partial(reference_lovasz_losses, target=target, ignore_index=ignore_index)
             return *gradients_again(again, [probabilities], [True], grad), None, None
         return slopes * grad[:, None, None], None, None

@@ -129,8 +129,7 @@ def upsample_cross_entropy(
     """
     if not 0 < hardest <= 1:
         raise AtrousError(f"hardest={hardest} is not a share of the pixels: give more than 0, at most 1")
-    if target.ndim != 3 or len(target) != len(logits):
-        raise AtrousError(f"a target of shape {tuple(target.shape)} for {len(logits)} images: it is N×H×W")
+    check_target(target, len(logits))
     if target.dtype in (torch.uint16, torch.uint32, torch.uint64):  # of which torch can do next to nothing
         target = target.long()
     if takes_triton(logits):
@@ -214,20 +213,28 @@ class _UpsampleCrossEntropy(torch.autograd.Function):
         count = max(count, float(torch.finfo(torch.float32).tiny))
         if ctx.needs_input_grad[0]:
             back = torch.from_numpy(gradient)[..., :classes].permute(0, 3, 1, 2) / count
-            ctx.save_for_backward(logits, target, weight, back.to(logits.dtype))
-            ctx.options = ignore_index, align_corners, hardest
+            ctx.save_for_backward(back.to(logits.dtype))
+            ctx.given = logits, target, weight, (ignore_index, align_corners, hardest)
         return torch.tensor(total / count, dtype=torch.float32, device="cpu")
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        logits, target, weight, gradient = ctx.saved_tensors
+        (gradient,) = ctx.saved_tensors
         if torch.is_grad_enabled():
-            ignored, aligned, hardest = ctx.options
+            logits, target, weight, (ignored, aligned, hardest) = ctx.given
             found = gradients_again(
                 lambda x: reference_cross_entropy(x, target, ignored, aligned, weight, hardest), [logits], [True], grad
             )
             return *found, None, None, None, None, None
         return gradient * grad, None, None, None, None, None
+
+
+def check_target(target: Tensor, images: int) -> None:
+    """Raises AtrousError where a target is not N×H×W whole numbers."""
+    if target.ndim != 3 or len(target) != images:
+        raise AtrousError(f"a target of shape {tuple(target.shape)} for {images} images: it is N×H×W")
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise AtrousError(f"a target of {target.dtype}: labels are whole numbers; give target.long()")
 
 
 def _check_labels(target: Tensor, classes: int, ignore_index: int) -> None:

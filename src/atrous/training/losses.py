@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from atrous.errors import AtrousError
 from atrous.ops import lovasz_losses, upsample_cross_entropy
+from atrous.ops.upsample import check_target
 
 LossName: TypeAlias = Literal["cross_entropy", "focal", "dice", "lovasz"]
 
@@ -190,6 +191,7 @@ def _mean(losses: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def _check(logits: Tensor, target: Tensor, ignore_index: int) -> None:
+    check_target(target, len(logits))
     outside = target[(target != ignore_index) & ((target < 0) | (target >= logits.shape[1]))]
     if outside.numel():
         allowed = f"labels are 0 to {logits.shape[1] - 1}, or {ignore_index} where ignored"

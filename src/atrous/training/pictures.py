@@ -22,7 +22,8 @@ def curves(history: History) -> "Figure":
     figure = plots.figure(8, 7.5 if judged else 5)
     axes = figure.subplots(3 if judged else 2, 1, sharex=True)
     axes[0].plot(epochs, [row["loss"] for row in history], marker=point, markersize=3)
-    axes[0].set(ylabel="loss", ylim=(0, None))
+    highest = max(row["loss"] for row in history)
+    axes[0].set(ylabel="loss", ylim=(0, 1.05 * highest if highest > 0 else None))
     if judged:
         at = [row["epoch"] for row in judged]
         for name, key in (("mean IoU", "miou"), ("pixel accuracy", "pixel_accuracy")):
@@ -32,12 +33,12 @@ def curves(history: History) -> "Figure":
         axes[1].annotate(
             f"{100 * best['miou']:.1f}",
             (best["epoch"], 100 * best["miou"]),
-            xytext=(0, -18),
+            xytext=(0, -18 if best["miou"] > 0.2 else 10),
             textcoords="offset points",
             ha="center",
         )
         axes[1].set(ylabel="%", ylim=(0, 100))
-        axes[1].legend(loc="lower right")
+        axes[1].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # above: the curves may be anywhere
     axes[-1].plot(epochs, [row["learning_rate"] for row in history], marker=point, markersize=3)
     axes[-1].set(ylabel="learning rate", xlabel="epoch", ylim=(0, None))
     axes[-1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))

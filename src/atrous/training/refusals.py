@@ -38,10 +38,8 @@ def refuse_impossible(recipe: Recipe, splits: Sequence[str] = ()) -> None:
         former = model
 
 
-def refuse_unfit(
-    recipe: Recipe, place: torch.device, processes: Processes, strategy: str, classes: Classes | None = None
-) -> None:
-    """Refuses what a machine cannot train, or not for these classes, in any stage.
+def refuse_unfit(recipe: Recipe, place: torch.device, processes: Processes, strategy: str) -> None:
+    """Refuses what a machine cannot train, in any stage.
 
     Raises:
         RecipeError: as above.
@@ -50,15 +48,21 @@ def refuse_unfit(
         with _naming_stage(recipe, index):
             processes.check(stage)
             lightning_precision(place, stage, strategy)
-            if classes is not None:
-                refuse_weights(stage, classes)
 
 
 def refuse_weights(recipe: Recipe, classes: Classes) -> None:
-    """Raises RecipeError where the loss lists class weights that are not one for each class."""
-    weights, names = recipe.loss.class_weights, classes.names
-    if isinstance(weights, tuple) and len(weights) != len(names):
-        raise RecipeError(f"loss.class_weights: {len(weights)} numbers for the {len(names)} classes {_listed(names)}")
+    """Refuses class weights that are listed and are not one for each class, in any stage.
+
+    Raises:
+        RecipeError: as above.
+    """
+    names = classes.names
+    for index, stage in enumerate(recipe.stage_recipes()):
+        weights = stage.loss.class_weights
+        with _naming_stage(recipe, index):
+            if isinstance(weights, tuple) and len(weights) != len(names):
+                numbers = f"{len(weights)} numbers for the {len(names)} classes {_listed(names)}"
+                raise RecipeError(f"loss.class_weights: {numbers}")
 
 
 def refuse_another_model(source: object, former: Mapping[str, Tensor], model: SegmentationModel) -> None:

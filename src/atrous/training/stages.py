@@ -71,9 +71,10 @@ def _begun(stages: Sequence[Recipe], folders: Sequence[Path]) -> int:
     out = folders[-1]
     begun = [index for index, folder in enumerate(folders) if (folder / CHECKPOINT).exists()]
     last = begun[-1] if begun else 0
-    if len(begun) not in (0, last + 1) or (_stage_folder(out, len(stages) - 1) / CHECKPOINT).exists():
+    # Of stages that are done, only the last one's checkpoint is needed still.
+    if (last and last - 1 not in begun) or (_stage_folder(out, len(stages) - 1) / CHECKPOINT).exists():
         raise _other_stages(out)
-    for index in range(last):
+    for index in begun[:-1]:
         checkpoint = folders[index] / CHECKPOINT
         progress = read_progress(checkpoint)
         try:
@@ -93,7 +94,10 @@ def _stage_folder(out: Path, index: int) -> Path:
 
 
 def _other_stages(out: Path) -> RecipeError:
-    return RecipeError(f"stages: the run in {out} began with others: give what it began with, or another --out")
+    return RecipeError(
+        f"stages: the run in {out} began with others, or the checkpoint of the last one that is done has gone: give "
+        "what it began with, or another --out"
+    )
 
 
 def start_from(model: SegmentationModel, card: ModelCard, former: Path) -> ModelCard:

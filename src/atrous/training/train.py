@@ -12,7 +12,7 @@ from typing import Any
 import lightning
 from torch._dynamo.exc import BackendCompilerFailed
 
-from atrous.data import CachedDataset, Classes, list_splits, open_dataset
+from atrous.data import CachedDataset, list_splits, open_dataset
 from atrous.data.cache import free_memory
 from atrous.errors import RecipeError
 from atrous.evaluation import Scores
@@ -32,6 +32,7 @@ from atrous.training.refusals import (
     refuse_unfit,
     refuse_unreadable,
     refuse_void,
+    refuse_weights,
 )
 from atrous.training.resuming import read_progress, refuse_another_run
 from atrous.training.samples import EpochSampler, Photos, SharedBatches, make_loader, some_images
@@ -83,8 +84,9 @@ def train(
     refuse_impossible(recipe, () if isinstance(data, Lesson) else list_splits(data))
     place = choose_device(device)
     processes = find_processes(devices, nodes)
-    refuse_unfit(recipe, place, processes, strategy, _classes(recipe, data))
+    refuse_unfit(recipe, place, processes, strategy)
     if recipe.stages:
+        _refuse_later_weights(recipe, data)
         options: dict[str, Any] = {"recipe_name": recipe_name, "workers": workers, "device": device, "photos": photos}
         options |= {"devices": devices, "nodes": nodes, "strategy": strategy}
         scores = run_stages(recipe, Path(out), resume, partial(train, data=data, **options))
@@ -117,9 +119,10 @@ def train(
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     lightning.seed_everything(recipe.seed, verbose=False)
+    fingerprints = lesson.fingerprints()
     progress = read_progress(checkpoint) if going_on else None
     if progress:
-        refuse_another_run(checkpoint, progress, recipe, lesson.train.classes.names, lesson.fingerprints())
+        refuse_another_run(checkpoint, progress, recipe, lesson.train.classes.names, fingerprints)
     model, card = make_model(recipe, lesson.train.classes)
     if start is not None:
         card = start_from(model, card, start)
@@ -133,7 +136,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     former = {"former_stages": former_settings(start)} if start is not None else {}
     provenance = {"recipe": recipe_name, **lesson.origin(recipe), **former}
-    keeper = Keeper(out, lesson.val, card, provenance, lesson.fingerprints())
+    keeper = Keeper(out, lesson.val, card, provenance, fingerprints)
     trainer = _trainer(recipe, keeper, ceil(len(samples) / recipe.batch_size), machines)
     if processes.count > 1:
         leave_at_exit()
@@ -150,10 +153,12 @@ def train(
     return keeper.settle(recipe.val_scale, lesson)
 
 
-def _classes(recipe: Recipe, data: str | Path | Lesson) -> Classes:
-    if isinstance(data, Lesson):
-        return data.train.classes
-    return open_dataset(data, recipe.stage_recipes()[0].train_split).classes
+def _refuse_later_weights(recipe: Recipe, data: str | Path | Lesson) -> None:
+    """Raises RecipeError where a later stage lists class weights that are not one for each class."""
+    if not any(isinstance(stage.loss.class_weights, tuple) for stage in recipe.stage_recipes()[1:]):
+        return  # to open a data set may take a while
+    train_split = data.train if isinstance(data, Lesson) else open_dataset(data, recipe.stage_recipes()[0].train_split)
+    refuse_weights(recipe, train_split.classes)
 
 
 def _labelled(recipe: Recipe, data: str | Path, photos: Photos | None, processes: int) -> Lesson:

@@ -1,5 +1,6 @@
 """Plots in one style: a matplotlib figure without pyplot, so that nothing global is changed and no screen is needed."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ _STYLE: dict[Any, Any] = {  # Any: matplotlib types its keys as one long literal
     "savefig.dpi": 150,
     "svg.fonttype": "none",  # text stays text: it can be searched and copied
     "svg.hashsalt": "atrous",  # the same figure gives the same file
+    "text.parse_math": False,  # names of classes are no formulas
 }
 
 
@@ -70,7 +72,12 @@ def check_suffix(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
 def write(made: "Figure", file: Path | IO[bytes], format: str) -> None:
     """As `save`, to a path or an open file, without a date in it."""
     from matplotlib import rc_context
+    from matplotlib.text import Text
 
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with rc_context(_STYLE):
+    for text in made.findobj(Text):
+        text.set_parse_math(False)  # names of classes are no formulas
+    with rc_context(_STYLE), warnings.catch_warnings():
+        if format == "svg":  # whose text stays text, for the reader's own fonts
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
         made.savefig(file, format=format, metadata=dates.get(format))

@@ -1,9 +1,7 @@
 """What a saved model says of itself beside its weights."""
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import inf
-from numbers import Integral, Real
 from typing import Any
 
 from atrous.errors import WeightsError
@@ -38,19 +36,21 @@ class ModelCard:
     quantisation: Quantisation | None = None
 
     def __post_init__(self) -> None:
+        names: Any = self.classes
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise WeightsError(f"classes: {names!r} is no list of names")
+        own = {
+            "classes": tuple(names),
+            "palette": tuple(map(_colour, self.palette)),
+            "mean": _normalisation("mean", self.mean, -inf),
+            "std": _normalisation("std", self.std, 0.0),
+        }
+        for name, values in own.items():
+            object.__setattr__(self, name, values)  # whatever they were given as, numpy's arrays or JSON's lists
         if len(self.classes) != len(self.palette):
             raise WeightsError(f"a model card with {len(self.classes)} classes has {len(self.palette)} palette colours")
         if len(set(self.classes)) != len(self.classes):
             raise WeightsError("a model card names a class twice: give each of its classes its own name")
-        if not all(isinstance(name, str) for name in self.classes):
-            raise WeightsError(f"classes: {_first_not(self.classes, lambda name: isinstance(name, str))!r} is no name")
-        if not all(map(_is_colour, self.palette)):
-            wrong = _first_not(self.palette, _is_colour)
-            raise WeightsError(f"palette: {wrong!r} is no colour; a colour is three whole numbers from 0 to 255")
-        for name, values, least in (("mean", self.mean, -inf), ("std", self.std, 0.0)):
-            if len(values) != 3 or not all(_is_number_above(least, value) for value in values):
-                above = " above 0" if name == "std" else ""
-                raise WeightsError(f"{name}: {values!r} is not three numbers{above}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `config.json` holds them."""
@@ -60,35 +60,29 @@ class ModelCard:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelCard":
-        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-        if not isinstance(known["classes"], list):
-            raise WeightsError(f"classes: {known['classes']!r} is no list of names")
-        known["classes"] = tuple(known["classes"])
-        known["palette"] = tuple(_triple(colour) for colour in known["palette"])
-        for name in ("mean", "std"):
-            if name in known:
-                known[name] = _triple(known[name])
+        needed = ("classes", "palette")
+        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values or name in needed}
         if "quantisation" in known:
             known["quantisation"] = Quantisation.from_dict(known["quantisation"])
         return cls(**known)
 
 
-def _triple(values: Sequence[Any]) -> tuple[Any, Any, Any]:
-    first, second, third = values
+def _colour(values: Any) -> Colour:
+    try:
+        red, green, blue = (float(value) for value in values)
+    except (TypeError, ValueError):
+        red = green = blue = -1.0
+    if isinstance(values, str) or not all(value in range(256) for value in (red, green, blue)):
+        raise WeightsError(f"palette: {values!r} is no colour; a colour is three whole numbers from 0 to 255")
+    return int(red), int(green), int(blue)
+
+
+def _normalisation(name: str, values: Any, least: float) -> tuple[float, float, float]:
+    try:
+        first, second, third = (float(value) for value in values)
+    except (TypeError, ValueError):
+        first = second = third = -inf
+    if not all(least < value < inf for value in (first, second, third)):
+        above = " above 0" if least == 0 else ""
+        raise WeightsError(f"{name}: {values!r} is not three numbers{above}")
     return first, second, third
-
-
-def _is_colour(colour: object) -> bool:
-    return (
-        isinstance(colour, Sequence)
-        and len(colour) == 3
-        and all(isinstance(value, Integral) and 0 <= int(value) <= 255 for value in colour)
-    )
-
-
-def _is_number_above(least: float, value: object) -> bool:
-    return isinstance(value, Real) and least < float(value) < inf
-
-
-def _first_not(values: Iterable[Any], is_sound: Callable[[Any], bool]) -> Any:
-    return next(value for value in values if not is_sound(value))

@@ -136,32 +136,23 @@ def _why_not(path: Path, error: Exception) -> str:
 
 def _unwrap(path: Path, content: Any) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     """The tensors, and what lay around them."""
-    around: Mapping[str, Any] = {}
-    for _ in range(_DEEPEST):
-        inner = next((each for each in _wrapped(content) if _holds_weights(each)), None)
-        if inner is None:
-            break
-        around, content = content, inner
-    tensors = _tensors(content)
+    tensors, around = _most_tensors(content, {}, _DEEPEST)
     if not tensors:
         raise WeightsError(f"{path}: holds no weights: no tensors by name in it, nor under {', '.join(_WRAPPERS)}")
     return tensors, around
 
 
-def _wrapped(content: Any) -> list[Any]:
-    """What stands under a wrapper's name, where a tensor such as the best score may stand beside it."""
-    return [content[name] for name in _WRAPPERS if name in content] if isinstance(content, Mapping) else []
+def _most_tensors(content: Any, around: Mapping[str, Any], depth: int) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """Of a mapping and those under its wrappers' names the one with the most tensors, and what lies around that.
 
-
-def _holds_weights(content: Any, depth: int = _DEEPEST) -> bool:
-    inner = _wrapped(content) if depth else []
-    return bool(_tensors(content)) or any(_holds_weights(each, depth - 1) for each in inner)
-
-
-def _tensors(content: Any) -> dict[str, Tensor]:
+    A tensor such as the best score may stand beside the weights.
+    """
     if not isinstance(content, Mapping):
-        return {}
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+        return {}, around
+    own = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    wrapped = [content[name] for name in _WRAPPERS if depth and name in content]
+    found = [(own, around), *(_most_tensors(each, content, depth - 1) for each in wrapped)]
+    return max(found, key=lambda each: len(each[0]))
 
 
 def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Any folder with COCO's annotations: in `annotations/`, in the folder itself, or in each split's (Roboflow)."""
 
+from os.path import normpath
 from pathlib import Path
 
 from atrous.data.classes import FILE, read_classes
@@ -52,11 +53,11 @@ def _open(root: Path, split: str) -> SegmentationDataset:
     names: dict[Path, str] = {}
     for name in sorted(annotations.photos):
         place = _place(folder, name)
-        if place in names:
+        if place in names and normpath(names[place]) != normpath(name):
             raise DataError(
                 f"{path}: names {names[place]} and {name}, of which only {place} is there: keep the right one"
             )
-        names[place] = name
+        names.setdefault(place, name)
     reader = CocoMasks(annotations, classes, names)
     return SegmentationDataset(root, split, COCO.name, classes, [(image, path) for image in names], reader)
 

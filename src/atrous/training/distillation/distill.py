@@ -24,7 +24,7 @@ from atrous.training.module import Trainee
 from atrous.training.parallel import Processes
 from atrous.training.provenance import origin
 from atrous.training.recipe import DistillRecipe, Recipe
-from atrous.training.refusals import refuse_impossible, refuse_unfit
+from atrous.training.refusals import refuse_impossible, refuse_unfit, refuse_weights
 from atrous.training.starting import make_loss, make_model, training_crops
 from atrous.training.train import train
 from atrous.weights import ModelCard, read_card
@@ -122,7 +122,8 @@ def soft_lesson(
     predictor = load(teacher, device)
     labelled, judges = _labelled(recipe, data, predictor)
     classes = Classes(predictor.card.classes, predictor.card.palette)
-    refuse_unfit(recipe, choose_device(device), Processes(), "auto", classes)
+    refuse_unfit(recipe, choose_device(device), Processes(), "auto")
+    refuse_weights(recipe, classes)
     make_model(stages[0], classes)
     files = find_images(photos)
     held_out = 0 if judges else settings.held_out
