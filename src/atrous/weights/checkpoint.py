@@ -26,6 +26,7 @@ from atrous.weights.schemes import mmsegmentation
 # Where a checkpoint has its weights beside other things, by who writes it: VainF; jfzhang95, mmsegmentation and
 # Lightning; torchvision's references; others.
 _WRAPPERS = ("model_state", "state_dict", "model", "model_state_dict", "net", "weights")
+_TF_EPS = 1e-3
 _DEEPEST = 4  # wrappers within one another
 # What a wrapping module puts before every name: (Distributed)DataParallel, a LightningModule, torch.compile.
 _PREFIXES = ("module.", "model.", "_orig_mod.")
@@ -56,7 +57,7 @@ class Checkpoint:
         path: the file.
         state: name to tensor, on the CPU; wrappers and prefixes that all names share are gone.
         hints: what else was said about the network: "classes", "palette", "output_stride" and others of
-            `create_model`'s options, "mean", "std".
+            `create_model`'s options, "mean", "std"; "network", as timm or smp calls the classifier or encoder.
     """
 
     path: Path
@@ -181,11 +182,18 @@ def _hints_of_meta(meta: Any) -> dict[str, Any]:
 
 
 def _hints_beside(directory: Path) -> dict[str, Any]:
-    """transformers' `config.json` and `preprocessor_config.json`, or smp's `config.json`."""
+    """transformers' `config.json` and `preprocessor_config.json`, or smp's or timm's `config.json`."""
     hints: dict[str, Any] = {}
     config, preprocessor = _json(directory / "config.json"), _json(directory / "preprocessor_config.json")
     if config.get("tf_padding") is False:
         raise WeightsError(f"{directory}: a MobileNetV2 made without tf_padding, of which there is no like here")
+    if config.get("layer_norm_eps", _TF_EPS) != _TF_EPS and "tf_padding" in config:
+        raise WeightsError(
+            f"{directory}: a MobileNetV2 with layer_norm_eps={config['layer_norm_eps']}; here it is .001"
+        )
+    for name in ("architecture", "encoder_name"):  # timm's, smp's
+        if isinstance(config.get(name), str):
+            hints["network"] = config[name]
     if isinstance(config.get("id2label"), dict):
         labels = tuple(
             str(name) for _, name in sorted((int(index), name) for index, name in config["id2label"].items())
@@ -197,8 +205,11 @@ def _hints_beside(directory: Path) -> dict[str, Any]:
             hints["output_stride"] = config[name]
     if "decoder_atrous_rates" in config:
         hints["aspp_rates"] = tuple(config["decoder_atrous_rates"])
+    pretrained = config.get("pretrained_cfg")  # timm's
     for name in ("mean", "std"):
         values = preprocessor.get(f"image_{name}")
+        if isinstance(pretrained, dict) and name in pretrained:
+            values = pretrained[name]
         if isinstance(values, list) and len(values) == 3:
             hints[name] = tuple(float(value) for value in values)
     return hints

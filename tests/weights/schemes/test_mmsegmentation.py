@@ -135,7 +135,12 @@ def test_a_checkpoint_whose_configuration_says_more(tmp_path, key):
 
 def test_what_a_configuration_says():
     assert options_in("decode_head=dict(align_corners=True)") == {"align_corners": True}
-    assert options_in("backbone=dict(dilations=(1, 1, 2, 4), strides=(1, 2, 1, 1))") == {}
+    assert options_in("backbone=dict(dilations=(1, 1, 2, 4), strides=(1, 2, 1, 1))") == {"output_stride": 8}
+    d16 = "backbone=dict(dilations=(1, 1, 1, 2), strides=(1, 2, 2, 1)), decode_head=dict(dilations=({}))"
+    assert options_in(d16.format("1, 6, 12, 18")) == {"output_stride": 16}
+    assert options_in(d16.format("1, 12, 24, 36")) == {"output_stride": 16, "aspp_rates": (12, 24, 36)}
+    with pytest.raises(WeightsError, match=r"strides=\(2,2,2,2\)"):
+        options_in("backbone=dict(strides=(2, 2, 2, 2))")
     with pytest.raises(WeightsError, match=r"multi_grid=\(1,2,1\)"):
         options_in("backbone=dict(strides=(1, 2, 2, 1), multi_grid=(1, 2, 1))")
 

@@ -83,4 +83,9 @@ def _resnet_names(resnet: ResNet) -> dict[str, str]:
     return names
 
 
-SCHEME = Scheme("kazuto1011", recognise, layout)
+def _prefix(network: nn.Module) -> str:
+    return "" if isinstance(network, MultiScale) else "base."
+
+
+_CHOSEN = ("output_stride", "aspp_rates", "multi_grid")
+SCHEME = Scheme("kazuto1011", recognise, layout, _prefix, _CHOSEN)

@@ -15,6 +15,7 @@ from atrous.weights.schemes import torchvision
 from atrous.weights.schemes.scheme import Found, Layout, Scheme, State, by_prefix, order_of
 
 _AUXILIARY = "auxiliary_head"
+_STRIDES = {"1,2,1,1": 8, "1,2,2,1": 16, "1,2,2,2": 32}  # of the ResNet's blocks: the output stride
 _DEPTHS = {"resnet50": "50", "resnet101": "101"}
 
 
@@ -50,12 +51,22 @@ def options_in(configuration: str) -> dict[str, Any]:
     """`create_model`'s options that a configuration's text says and the tensors do not.
 
     Raises:
-        WeightsError: a multi-grid that none of the published configurations has.
+        WeightsError: strides, or a multi-grid, that none of the published configurations has.
     """
     text = re.sub(r"\s", "", configuration).replace(",)", ")")  # newer files have a line for each number
     options: dict[str, Any] = {}
     if "align_corners=True" in text:
         options["align_corners"] = True
+    strides = re.search(r"strides=\(([\d,]+)\)", text)
+    if strides is not None:
+        if strides[1] not in _STRIDES:
+            raise WeightsError(f"its configuration has strides=({strides[1]}); there are {', '.join(_STRIDES)} here")
+        options["output_stride"] = _STRIDES[strides[1]]
+    rates = re.search(r"decode_head=.*?dilations=\(1,([\d,]+)\)", text)
+    if rates is not None:
+        given = tuple(int(rate) for rate in rates[1].split(","))
+        if given != tuple(rate * 16 // options.get("output_stride", 8) for rate in (6, 12, 18)):
+            options["aspp_rates"] = given
     grid = re.search(r"multi_grid=\(([\d,]+)\)", text)
     if grid is not None:
         if grid[1] != "1,2,4" or "strides=(1,2,2,1)" not in text:
@@ -120,4 +131,5 @@ def _conv(ours: str, theirs: str) -> dict[str, str]:
     return {ours: theirs, **parts}
 
 
-SCHEME = Scheme("mmsegmentation", recognise, layout)
+_CHOSEN = ("output_stride", "aspp_rates", "multi_grid", "align_corners")
+SCHEME = Scheme("mmsegmentation", recognise, layout, chosen=_CHOSEN)

@@ -64,11 +64,15 @@ class Scheme:
             WeightsError for what is this project's and cannot be carried over faithfully, with the reason.
         layout: where the tensors of a model, or of a backbone for classifiers, lie there; None if the project has no
             such network. It is one that `recognise` named, or one of the user's for the way back.
+        prefix: what a file of a network lacks of the layout's names.
+        chosen: the options of `create_model` that its users choose beside the tensors.
     """
 
     project: str
     recognise: Callable[[State], Found | None]
     layout: Callable[[nn.Module], Layout | None]
+    prefix: Callable[[nn.Module], str] = lambda _: ""
+    chosen: tuple[str, ...] = ("output_stride",)
 
     @property
     def whose(self) -> str:

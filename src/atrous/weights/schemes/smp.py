@@ -173,4 +173,4 @@ def _conv(ours: str, conv: str, bn: str) -> dict[str, str]:
     }
 
 
-SCHEME = Scheme("smp", recognise, layout)
+SCHEME = Scheme("smp", recognise, layout, chosen=("output_stride", "aspp_rates"))

@@ -1,8 +1,9 @@
 """timm's ImageNet classifiers: the aligned Xceptions, MobileNetV2 and V3, EfficientNet-Lite.
 
 Its ResNets have torchvision's names and are recognised there. Its `xception41`, `65` and `71.tf_in1k` are Google's
-own, which v3+ starts from. A mobile network exists there in two forms: `tf_…`, with TensorFlow's padding and batch
-norm's epsilon of 1e-3, and timm's own. Names and shapes do not tell them apart.
+own, which v3+ starts from. MobileNetV2 has torchvision's form there. MobileNetV3 and EfficientNet-Lite exist in two:
+`tf_…`, Google's weights with TensorFlow's padding and batch norm's epsilon of 1e-3, which is taken here, and its own.
+Names and shapes do not tell them apart; the `config.json` of a directory does.
 """
 
 import torch
@@ -33,10 +34,11 @@ def recognise(state: State) -> Found | None:
         return Found(name, {}, f"{name}, an ImageNet classifier", ("head.",), *SYMMETRIC, backbone=True)
     if "conv_stem.weight" in state and "blocks.0.0.conv_dw.weight" in state:
         name = _mobile_of(state)
-        # The normalisation of the published weights: the Lite ones are Google's.
-        values = SYMMETRIC if name.startswith("efficientnet_lite") else IMAGENET
+        second = name.startswith("mobilenet_v2")
+        options = {"variant": "torchvision"} if second else {}
+        values = IMAGENET if second else SYMMETRIC  # as the published weights were trained
         description = f"{name}, an ImageNet classifier"
-        return Found(name, {}, description, ("classifier.", "conv_head.", "bn2."), *values, backbone=True)
+        return Found(name, options, description, ("classifier.", "conv_head.", "bn2."), *values, backbone=True)
     return None
 
 

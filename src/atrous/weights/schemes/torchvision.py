@@ -142,4 +142,4 @@ def _mobile_names(backbone: nn.Module) -> dict[str, str]:
     return names
 
 
-SCHEME = Scheme("torchvision", recognise, layout)
+SCHEME = Scheme("torchvision", recognise, layout, chosen=("output_stride", "aspp_rates"))

@@ -39,7 +39,9 @@ def recognise(state: State) -> Found | None:
 
 
 def layout(network: nn.Module) -> Layout | None:
-    if not isinstance(network, DeepLabV3) or not isinstance(network.backbone, MobileBackbone) or network.aspp.rates:
+    if not isinstance(network, DeepLabV3) or not isinstance(network.backbone, MobileBackbone):
+        return None
+    if network.aspp.rates or network.aspp.image_pooling is None:
         return None
     places = {"backbone.stem": f"{_STEM}.first_conv", **_HEAD}
     for index in range(len(network.backbone.blocks)):
