@@ -111,3 +111,9 @@ def test_the_cards_normalisation_goes_with_a_saved_conversion(checkpoint, tmp_pa
     again = open_model(tmp_path / "m")
     assert again.card.mean == (0.485, 0.456, 0.406)
     assert all(t.equal(again.model.state_dict()[name]) for name, t in opened.model.state_dict().items())
+
+
+def test_a_model_that_is_there_already_is_not_opened():
+    model = create_model("deeplabv3_mobilenet_v2_050", 2)
+    with pytest.raises(WeightsError, match=r"DeepLabV3: a model is opened by its name, .*Predictor\(model, card\)"):
+        open_model(model)

@@ -57,7 +57,7 @@ def evaluate(
         ImageError: a photo cannot be read; a score over part of a split would mean nothing.
         AtrousError: an impossible option.
     """
-    if isinstance(predictor, str | Path):
+    if not isinstance(predictor, Predictor):
         predictor = load(predictor)
     dataset = data if isinstance(data, SegmentationDataset) else open_dataset(data, split)
     names, ignored = dataset.classes.names, dataset.classes.ignore_index

@@ -86,7 +86,8 @@ def reliability(found: Reliability) -> "Figure":
 
 def legend(names: Sequence[str], palette: Sequence[Sequence[int]]) -> "Figure":
     """The classes' colours with their names."""
-    columns = 4
+    longest = max(map(len, names))
+    columns = 4 if longest <= 22 else 3 if longest <= 30 else 2
     rows = -(-len(names) // columns)
     figure = plots.figure(8, 0.2 + 0.25 * rows)
     axes = figure.subplots()

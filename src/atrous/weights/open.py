@@ -1,5 +1,6 @@
 """Whatever stands for a model, opened: a name, a directory, a file of ours or of another project."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ def open_model(
     Raises:
         WeightsError: nothing there, or nothing that can be carried over faithfully; the message says why.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise WeightsError(
+            f"{type(source).__name__}: a model is opened by its name, its directory or its file; one that is there "
+            "already, with its card, is predicted by Predictor(model, card)"
+        )
     if not str(source):
         raise WeightsError("the model's name is empty: give one that `atrous models` lists, a directory or a file")
     entry = None if _exists(source) else find_entry(str(source))
