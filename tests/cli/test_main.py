@@ -124,7 +124,7 @@ def test_ctrl_c_while_predicting_ends_soon_and_leaves_no_half_file(photos, model
     listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code = listen + "from atrous.cli.main import main; main()"
     out = tmp_path / "out"
-    scales = ",".join(["1.5"] * 150)
+    scales = ",".join(["1.5"] * 900)  # some seconds a photo, on a busy machine too
     process = subprocess.Popen(
         [sys.executable, "-c", code, "predict", photos, "--out", out, "--model", model_folder, "--scales", scales],
         stderr=subprocess.PIPE,
@@ -148,7 +148,7 @@ def test_python_m_atrous_is_the_command_too():
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 def test_told_to_end_it_leaves_no_half_file_either(photos, model_folder, tmp_path) -> None:
     out = tmp_path / "out"
-    scales = ",".join(["1.5"] * 150)
+    scales = ",".join(["1.5"] * 900)  # some seconds a photo, on a busy machine too
     process = subprocess.Popen(
         [sys.executable, "-m", "atrous", "predict", photos, "--out", out, "--model", model_folder, "--scales", scales],
         stderr=subprocess.PIPE,
